@@ -1,0 +1,38 @@
+"""The exceptions of the suite. Each message is one line that says what is wrong and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["DataError", "InfrastructureError", "StepAgentError", "TaskError", "TraceError", "did_you_mean"]
+
+
+class StepAgentError(Exception):
+    """Base class of the errors a user can mend."""
+
+
+class DataError(StepAgentError):
+    """Data are missing, damaged or of another version than asked for."""
+
+
+class TaskError(StepAgentError, ValueError):
+    """A task id, split or option that does not exist."""
+
+
+class TraceError(StepAgentError):
+    """A trace file is damaged, or a trace does not replay."""
+
+
+class InfrastructureError(StepAgentError):
+    """The machinery failed (a simulator process died, a time limit passed), neither the agent nor the task."""
+
+
+def did_you_mean(word: str, known: Iterable[str], limit: int = 8) -> str:
+    """Return a short hint ("did you mean 'x'?" or "known: a, b, …") for an unknown word."""
+    names = list(known)
+    close = difflib.get_close_matches(word, names, n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    shown = ", ".join(names[:limit])
+    return f"known: {shown}{', …' if len(names) > limit else ''}"
