@@ -249,7 +249,7 @@ class TextEnv(gym.Env[str, str], ABC):
         return None if self._task is None or self._end_reason is not None else self._expert(name)
 
     def expert_trace(self, expert: str | None = None, task_id: str | None = None) -> Trace:
-        """The expert's episode from the start of a task (default: the current one); the running episode is untouched."""
+        """The expert's episode from the start of a task (default: the current one); leaves the running one alone."""
         from stepagent_envs.traces import TraceBuilder
 
         name = self._expert_name(expert or True)
