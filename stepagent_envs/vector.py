@@ -6,6 +6,7 @@ import multiprocessing
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from typing import Any
 
 import gymnasium as gym
@@ -223,18 +224,21 @@ class _Processes:
     """Envs spread over worker processes: env i lives in worker i mod workers. A worker ends when its owner does."""
 
     def __init__(self, env_id: str, num_envs: int, workers: int, make_kwargs: dict[str, Any]) -> None:
-        context = multiprocessing.get_context("spawn")
+        self._context = multiprocessing.get_context("spawn")
+        self._env_id, self._make_kwargs = env_id, make_kwargs
+        self._shares = [len(range(worker, num_envs, workers)) for worker in range(workers)]
         self._workers = workers
-        self._pipes: list[Connection] = []
-        self._processes = []
-        for worker in range(workers):
-            ours, theirs = context.Pipe()
-            mine = range(worker, num_envs, workers)
-            process = context.Process(target=_work, args=(theirs, env_id, len(mine), make_kwargs), daemon=True)
-            process.start()
-            theirs.close()
-            self._pipes.append(ours)
-            self._processes.append(process)
+        started = [self._start(worker) for worker in range(workers)]
+        self._pipes: list[Connection] = [pipe for pipe, _ in started]
+        self._processes = [process for _, process in started]
+
+    def _start(self, worker: int) -> tuple[Connection, SpawnProcess]:
+        ours, theirs = self._context.Pipe()
+        args = (theirs, self._env_id, self._shares[worker], self._make_kwargs)
+        process = self._context.Process(target=_work, args=args, daemon=True)
+        process.start()
+        theirs.close()
+        return ours, process
 
     def map(self, calls: list[_Call]) -> list[Any]:
         batches: dict[int, list[int]] = {}
@@ -260,11 +264,15 @@ class _Processes:
         return results
 
     def _lost(self, worker: int, positions: list[int], results: list[Any]) -> None:
+        """Report what a dead worker was doing, and put a new one in its place (its envs await a reset)."""
+        self._processes[worker].join(timeout=1)
         code = self._processes[worker].exitcode
         for position in positions:
             results[position] = InfrastructureError(
-                f"env worker {worker} is gone (exit code {code}); make the envs anew"
+                f"env worker {worker} died (exit code {code}), its episodes with it"
             )
+        self._pipes[worker].close()
+        self._pipes[worker], self._processes[worker] = self._start(worker)
 
     def close(self) -> None:
         for pipe in self._pipes:
