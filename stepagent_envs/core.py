@@ -321,6 +321,11 @@ class TextEnv(gym.Env[str, str], ABC):
     def data_hash(self) -> str:
         """Hash of the data set in use (hex)."""
 
+    @property
+    @abstractmethod
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits of the data in use, without `"all"`."""
+
     @abstractmethod
     def tasks(self, split: str) -> TaskSet:
         """The tasks of a split in frozen order; `"all"` is every task. Raises `TaskError` for an unknown split."""

@@ -1,0 +1,42 @@
+# The two commands: `make leaderboard` (train and judge on the three built-in worlds) and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip
+
+.PHONY: help setup leaderboard test lint bench docs-check clean
+
+help:  ## show this help
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("Python >= 3.10 is needed, this is " + sys.version if sys.version_info < (3, 10) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --upgrade pip
+	$(PIP) install --quiet -c constraints.txt torch
+	$(PIP) install --quiet -c constraints.txt -e '.[train,browser,sb3,dev]'
+	touch $@
+
+setup: $(VENV)/.ready  ## make .venv with everything that tests and training need
+
+leaderboard: setup  ## train and judge small agents on the three built-in worlds, print the table, write the page
+	$(BIN)/python -m leaderboard quick
+
+test: setup  ## run the tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: setup  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: setup  ## speed and memory of each world, beside the original engine where it is installed
+	$(BIN)/stepagent bench alfworld
+	$(BIN)/stepagent bench webshop
+	$(BIN)/stepagent bench scienceworld
+
+docs-check: setup  ## every link, id and hash named in the docs exists
+	$(BIN)/python docs/check.py
+
+clean:  ## remove .venv and what the tools left (runs/ stays)
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
