@@ -79,7 +79,7 @@ class Trace(pydantic.BaseModel):
     success: bool
     score: float
     raw_score: float
-    end_reason: str | None
+    end_reason: str | None = None
 
     @property
     def actions(self) -> list[str]:
