@@ -1,0 +1,289 @@
+"""`stepagent leaderboard …` and `stepagent eval`: the command line of the leaderboard."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from rich.console import Console
+
+from leaderboard.agents import AgentSpec, default_name
+from leaderboard.benchmark import load_benchmark
+from leaderboard.errors import AgentError, StoreError
+from leaderboard.executors import make_executor
+from leaderboard.runner import Monitor, RunOptions, restrict, run_benchmark
+from leaderboard.schema import Benchmark, Result
+
+__all__ = ["eval_main", "main"]
+
+_console = Console(soft_wrap=True)
+Folders = Annotated[tuple[Path, ...], tyro.conf.Positional]
+
+
+@dataclass(frozen=True)
+class Playing:
+    """How episodes are played; none of it changes what they are."""
+
+    num_envs: int = 8
+    """Episodes that run at the same time in each worker (a model answers them in one batch)."""
+    executor: Literal["serial", "processes"] = "serial"
+    """Where episodes are played."""
+    workers: int = 1
+    """Number of processes, for --executor processes; each loads the agent."""
+    env_workers: int = 0
+    """Processes that step the environments, for --executor serial; 0 steps them in this one."""
+    progress: bool = True
+    """Show bars with rate and time left."""
+
+    def options(self, **more: Any) -> RunOptions:
+        """The runner's options."""
+        executor = make_executor(self.executor, self.workers)
+        return RunOptions(executor=executor, num_envs=self.num_envs, env_workers=self.env_workers, **more)
+
+
+def main(argv: list[str]) -> int:
+    """`stepagent leaderboard {run,report,compare,verify,serve,freeze,list}`."""
+    commands: dict[str, Callable[..., Any]] = {
+        "run": run,
+        "report": report,
+        "compare": compare,
+        "verify": verify,
+        "serve": serve,
+        "freeze": freeze,
+        "list": list_benchmarks,
+    }
+    code: Any = tyro.extras.subcommand_cli_from_dict(
+        commands,
+        args=argv,
+        prog="stepagent leaderboard",
+        description="Judge agents on frozen benchmarks, compare them, and check what others submit.",
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
+    return int(code or 0)
+
+
+def run(
+    benchmark: str,
+    agent: str,
+    playing: Playing,
+    out: Path | None = None,
+    name: str | None = None,
+    worlds: tuple[str, ...] = (),
+    option: tuple[str, ...] = (),
+    trained_on: str | None = None,
+    note: str | None = None,
+) -> int:
+    """Judge an agent on a benchmark. The same command again resumes where it was stopped.
+
+    Args:
+        benchmark: a name (see `stepagent leaderboard list`) or the path of a .toml file.
+        agent: a registered name, a checkpoint folder or your own module:Class. {world} and {seed} in it are filled in.
+        playing: how episodes are played.
+        out: folder of the run; by default runs/leaderboard/BENCHMARK/NAME.
+        name: of the row; by default the agent's.
+        worlds: only these worlds (such a row is not comparable with whole ones).
+        option: KEY=VALUE for the agent's class or checkpoint (VALUE as JSON, or a plain word). May be repeated.
+        trained_on: declare what the agent learned from.
+        note: anything else a reader should know.
+    """
+    frozen = restrict(load_benchmark(benchmark), worlds)
+    spec = AgentSpec(agent, _options(option))
+    row = name or default_name(agent)
+    folder = out or Path("runs") / "leaderboard" / frozen.id / row
+    options = playing.options(name=row, trained_on=trained_on, note=note)
+    result = _run(frozen, spec, folder, options, playing.progress)
+    _show([result])
+    _console.print(f"episodes and result: {folder}", highlight=False)
+    if not result.complete:
+        _console.print("some episodes have no verdict; the same command plays them again", highlight=False)
+    return 0 if result.complete else 1
+
+
+def _run(benchmark: Benchmark, agent: AgentSpec, out: Path, options: RunOptions, progress: bool) -> Result:
+    from leaderboard.progress import Bars
+
+    with Bars(options.name or agent.spec) if progress else nullcontext(Monitor()) as monitor:
+        return run_benchmark(benchmark, agent, out, options, monitor)
+
+
+def _options(pairs: Sequence[str]) -> dict[str, Any]:
+    options = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key.isidentifier():
+            raise AgentError(f"--option takes KEY=VALUE, got {pair!r}")
+        try:
+            options[key] = json.loads(value)
+        except json.JSONDecodeError:
+            options[key] = value
+    return options
+
+
+def _show(results: Sequence[Result]) -> None:
+    from leaderboard.report import build_board
+    from leaderboard.tables import rich_table
+
+    for table in rich_table(build_board(results)):
+        _console.print(table)
+
+
+def report(folders: Folders, out: Path | None = None, episodes: bool = True) -> int:
+    """Make the table (Markdown, CSV) and the page from results.
+
+    Args:
+        folders: folders of runs, or folders that hold such folders.
+        out: where to write; by default FOLDER/site of the first folder.
+        episodes: include the viewer's episodes (the larger part of the page's files).
+    """
+    from leaderboard.report import find_results, write_report
+
+    found = find_results(folders)
+    target = out or folders[0] / "site"
+    page = write_report(found, target, episodes=episodes)
+    _show([result for _, result in found])
+    _console.print(f"page: {page}", highlight=False)
+    return 0
+
+
+def compare(a: Annotated[Path, tyro.conf.Positional], b: Annotated[Path, tyro.conf.Positional]) -> int:
+    """Say who of two rows is better, by how much, how surely, and at what cost.
+
+    Args:
+        a: folder of a run. b: folder of another one on the same benchmark.
+    """
+    from leaderboard.compare import compare_runs
+
+    comparison = compare_runs(a, b)
+    for line in comparison.sentences():
+        _console.print(line, highlight=False, markup=False)
+    return 0
+
+
+def verify(folders: Folders, benchmark: str | None = None) -> int:
+    """Check submissions: schema, hashes, task lists; replay every action; recompute every number.
+
+    Args:
+        folders: folders with result.json and episodes.jsonl (or episodes.jsonl.xz).
+        benchmark: the benchmark's .toml, where it is none of those that come with the package.
+    """
+    from leaderboard.errors import VerifyError
+    from leaderboard.verify import verify_submission
+
+    if not folders:
+        raise VerifyError("name the folder of a submission")
+    refused = 0
+    for folder in folders:
+        try:
+            checked = verify_submission(folder, benchmark)
+        except (VerifyError, StoreError) as error:
+            refused += 1
+            _console.print(f"REFUSED {folder}: {error}", highlight=False, markup=False)
+            continue
+        _console.print(f"verified {folder}: {checked}", highlight=False, markup=False)
+    return 1 if refused else 0
+
+
+def serve(folder: Annotated[Path, tyro.conf.Positional], port: int = 8000, host: str = "127.0.0.1") -> int:
+    """Serve a page made by `report` (it also opens straight from the disk).
+
+    Args:
+        folder: the page's folder. port, host: where to listen.
+    """
+    import functools
+    from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+    if not (folder / "index.html").is_file():
+        raise StoreError(f"{folder}: no index.html there; make it with `stepagent leaderboard report`")
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(folder))
+    with ThreadingHTTPServer((host, port), handler) as server:
+        _console.print(f"http://{host}:{server.server_port}/ (Ctrl-C ends it)", highlight=False)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            return 0
+    return 0
+
+
+def freeze(benchmark: Annotated[str, tyro.conf.Positional], check: bool = False) -> int:
+    """Draw a new benchmark's task lists and note all hashes.
+
+    Args:
+        benchmark: path of its .toml (or a name, with --check).
+        check: change nothing; draw again and compare with what is frozen.
+    """
+    from leaderboard import freeze as module
+
+    def say(line: str) -> None:
+        _console.print(line, highlight=False)
+
+    done = module.check(benchmark, say) if check else module.freeze(Path(benchmark), say)
+    say(f"{done.id}: {'as frozen' if check else 'frozen'}, hash {done.hash[:12]}")
+    return 0
+
+
+def list_benchmarks() -> int:
+    """List the benchmarks that come with the package."""
+    from leaderboard.benchmark import benchmark_names
+
+    for name in benchmark_names():
+        loaded = load_benchmark(name)
+        parts = ", ".join(f"{section.world} {len(section.tasks)}" for section in loaded.worlds)
+        _console.print(f"{name}: {loaded.title} ({parts} tasks; hash {loaded.hash[:12]})", highlight=False)
+    return 0
+
+
+# --- eval ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Eval:
+    """Judge an agent on any split, without a benchmark: for a look during development, not for a table."""
+
+    env: tyro.conf.Positional[str]
+    """A world (alfworld, scienceworld, webshop) or a Gymnasium id."""
+    agent: str
+    """A registered name, a checkpoint folder or your own module:Class."""
+    split: str = "dev"
+    """Where the tasks come from."""
+    episodes: int = 100
+    """How many tasks: the first ones of the split (all of a smaller one)."""
+    seed: int = 0
+    """Seed of the policy's draws."""
+    data: str = "builtin"
+    """builtin, official or a path."""
+    max_steps: int | None = None
+    """Step limit; by default the world's own."""
+    option: tuple[str, ...] = ()
+    """KEY=VALUE for the agent's class or checkpoint."""
+    out: Path | None = None
+    """Keep the episodes in this folder (and resume there)."""
+    playing: Playing = field(default_factory=Playing)
+    """How episodes are played."""
+
+
+def eval_main(argv: list[str]) -> int:
+    """`stepagent eval ENV --agent A`."""
+    args = tyro.cli(Eval, args=argv, prog="stepagent eval", config=(tyro.conf.OmitArgPrefixes,))
+    return evaluate(args)
+
+
+def evaluate(args: Eval) -> int:
+    """Judge an agent on the first tasks of a split and print the row."""
+    import tempfile
+
+    from leaderboard.protocol import split_benchmark
+
+    settings: dict[str, Any] = {"data": args.data, "max_steps": args.max_steps}
+    benchmark = split_benchmark(args.env, args.split, settings, args.episodes, args.seed)
+    options = args.playing.options(name=default_name(args.agent))
+    with nullcontext(str(args.out)) if args.out else tempfile.TemporaryDirectory() as folder:
+        result = _run(
+            benchmark, AgentSpec(args.agent, _options(args.option)), Path(folder), options, args.playing.progress
+        )
+    _show([result])
+    return 0 if result.complete else 1

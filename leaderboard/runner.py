@@ -1,0 +1,200 @@
+"""Judges an agent on a benchmark: plays what is missing, writes every episode down, makes the row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from leaderboard.agents import AgentSpec, default_name, fingerprint
+from leaderboard.aggregate import make_result
+from leaderboard.errors import AgentError, BenchmarkError
+from leaderboard.executors import Crew, Executor, Job, Serial
+from leaderboard.protocol import Planned, check_data, plan
+from leaderboard.provenance import new_session, now
+from leaderboard.schema import AgentInfo, Benchmark, EpisodeRecord, Result, RunFile, Section
+from leaderboard.store import RunStore, write_json
+from stepagent_envs.errors import did_you_mean
+
+__all__ = ["RETRIES", "Monitor", "RunOptions", "decoding_class", "restrict", "run_benchmark"]
+
+RETRIES = 2
+"""How often an episode is played again after the infrastructure failed."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How to run; none of it changes what the episodes are.
+
+    Attributes:
+        executor: where episodes are played. num_envs, env_workers: see `executors.Job`.
+        retries: see `RETRIES`.
+        name, trained_on, note: of the row; see `AgentInfo`.
+        command: recorded as the command line; None takes this process's.
+    """
+
+    executor: Executor = field(default_factory=Serial)
+    num_envs: int = 8
+    env_workers: int = 0
+    retries: int = RETRIES
+    name: str | None = None
+    trained_on: str | None = None
+    note: str | None = None
+    command: list[str] | None = None
+
+
+class Monitor:
+    """Told how a run goes on. This one keeps quiet; the command line has one with bars."""
+
+    def world(self, world: str, total: int, done: int) -> None:
+        """A world is about to be played: `total` episodes, `done` of which are there already."""
+
+    def episode(self, record: EpisodeRecord) -> None:
+        """An episode was written down."""
+
+    def say(self, line: str) -> None:
+        """Something the user should know."""
+
+
+def restrict(benchmark: Benchmark, worlds: Sequence[str]) -> Benchmark:
+    """The benchmark with some of its worlds only; its id and hash differ, so that rows cannot be mixed up."""
+    known = [section.world for section in benchmark.worlds]
+    for world in worlds:
+        if world not in known:
+            raise BenchmarkError(f"{benchmark.id} has no world {world!r}; {did_you_mean(world, known)}")
+    if not worlds or set(worlds) == set(known):
+        return benchmark
+    part = benchmark.model_copy(update={"worlds": [s for s in benchmark.worlds if s.world in worlds]})
+    part.name = f"{benchmark.name}-{'-'.join(s.world for s in part.worlds)}"
+    part.hash = part.content_hash()
+    return part
+
+
+def run_benchmark(
+    benchmark: Benchmark,
+    agent: AgentSpec,
+    out: Path,
+    options: RunOptions | None = None,
+    monitor: Monitor | None = None,
+) -> Result:
+    """Judge an agent. Episodes that `out` already holds are not played again; episodes without a verdict are.
+
+    Raises:
+        BenchmarkError: the data here are not the benchmark's.
+        AgentError: the agent does not load or may not take part.
+        StoreError: `out` belongs to another run, is in use, or is damaged.
+    """
+    options, monitor = options or RunOptions(), monitor or Monitor()
+    run = RunFile(benchmark=benchmark.id, benchmark_hash=benchmark.hash, agent=_agent_info(benchmark, agent, options))
+    types: dict[str, str] = {}
+    for section in benchmark.worlds:
+        types |= check_data(section)
+    planned = list(plan(benchmark, types))
+    with RunStore(out, run) as store:
+        if store.cut is not None:
+            monitor.say(f"a half-written last line was set aside in {store.cut}; its episode is played again")
+        _only_planned(store, planned)
+        if any(p.key not in store.judged for p in planned):
+            _play(benchmark, agent, planned, store, options, monitor)
+        result = make_result(benchmark, store.run, store.judged, store.errors)
+        write_json(out / "result.json", result)
+    return result
+
+
+def _agent_info(benchmark: Benchmark, agent: AgentSpec, options: RunOptions) -> AgentInfo:
+    prints = {
+        f"{section.world}/{run_seed}": fingerprint(agent, section.world, run_seed)
+        for section in benchmark.worlds
+        for run_seed in benchmark.seeds
+    }
+    return AgentInfo(
+        name=options.name or default_name(agent.spec),
+        spec=agent.spec,
+        options=agent.options,
+        fingerprints=prints,
+        trained_on=options.trained_on,
+        note=options.note,
+    )
+
+
+def _only_planned(store: RunStore, planned: Iterable[Planned]) -> None:
+    """Forget errors of, and refuse verdicts on, episodes that are none of the benchmark's."""
+    keys = {p.key for p in planned}
+    for key in [*store.judged, *store.errors]:
+        if key not in keys:
+            raise BenchmarkError(f"{store.folder}: holds an episode that is not in {store.run.benchmark}: {key}")
+
+
+def _play(
+    benchmark: Benchmark,
+    agent: AgentSpec,
+    planned: Sequence[Planned],
+    store: RunStore,
+    options: RunOptions,
+    monitor: Monitor,
+) -> None:
+    session = new_session(options.executor.name, options.command)
+    store.run.sessions.append(session)
+    store.save_run()
+    try:
+        for world, group in groupby(planned, key=lambda p: p.world):
+            episodes = list(group)
+            done = sum(p.key in store.judged for p in episodes)
+            monitor.world(world, len(episodes), done)
+            for run_seed, part in groupby(episodes, key=lambda p: p.run_seed):
+                missing = [p for p in part if p.key not in store.judged]
+                if not missing:
+                    continue
+                job = Job(benchmark.section(world), agent, run_seed, options.num_envs, options.env_workers)
+                with closing(options.executor.start(job)) as crew:
+                    _admit(benchmark, job.section, store, crew)
+                    session.episodes += _rounds(crew, missing, store, options.retries, monitor)
+    finally:
+        session.finished = now()
+        store.save_run()
+
+
+def _rounds(crew: Crew, missing: list[Planned], store: RunStore, retries: int, monitor: Monitor) -> int:
+    """Play episodes; what the infrastructure lost is played again, up to a limit. Returns how many were written."""
+    written = 0
+    attempts: dict[Any, int] = {}
+    plans = {p.key: p for p in missing}
+    while missing:
+        again = []
+        for record in crew.play(missing):
+            failures = attempts.get(record.key, 0)
+            if record.error_kind == "infrastructure" and failures < retries:
+                attempts[record.key] = failures + 1
+                again.append(plans[record.key])
+                monitor.say(f"{record.task_id}: {record.error}; played again")
+                continue
+            record.attempts = failures
+            store.append(record)
+            written += 1
+            monitor.episode(record)
+        missing = again
+    return written
+
+
+def decoding_class(description: Mapping[str, Any]) -> str | None:
+    """The class of decoding that a policy's description states: `"decoding": "free"` or `{"mode": "free", ...}`."""
+    decoding = description.get("decoding")
+    mode = decoding.get("mode") if isinstance(decoding, Mapping) else decoding
+    return None if mode is None else str(mode)
+
+
+def _admit(benchmark: Benchmark, section: Section, store: RunStore, crew: Crew) -> None:
+    """Note what the agent says of itself; refuse one that the benchmark does not allow."""
+    description = crew.description
+    decoding = decoding_class(description)
+    if decoding is not None and decoding not in benchmark.decoding:
+        raise AgentError(
+            f"{benchmark.id} allows decoding {', '.join(benchmark.decoding)}; this agent's is {decoding!r}"
+        )
+    info = store.run.agent
+    info.description[section.world] = description
+    info.expert = info.expert or bool(description.get("expert"))
+    store.save_run()

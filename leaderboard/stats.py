@@ -1,0 +1,318 @@
+"""Intervals, tests and ranks, as pure functions of numbers.
+
+Every function that draws takes a seed and owns its generator, so that equal data give equal intervals. The tests hold
+these functions against statsmodels and scipy.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = [
+    "RESAMPLES",
+    "Paired",
+    "cluster_bootstrap",
+    "holm",
+    "iqm",
+    "paired_test",
+    "power",
+    "ranks",
+    "stratified_bootstrap",
+    "stratified_mean_bootstrap",
+    "t_quantile",
+    "tasks_needed",
+    "wilson",
+]
+
+RESAMPLES = 10_000
+"""Resamples of every bootstrap and permutation test of the leaderboard."""
+SEED = 20_240
+_CHUNK = 4_000_000
+
+Floats = npt.NDArray[np.float64]
+Interval = tuple[float, float]
+
+
+def wilson(successes: int, trials: int, level: float = 0.95) -> Interval:
+    """Wilson score interval of a proportion (Wilson 1927). Covers well also at 0 and 1, unlike the normal one.
+
+    Args:
+        successes: between 0 and trials. trials: at least 1. level: of confidence, in (0, 1).
+    """
+    if not 0 <= successes <= trials or trials < 1:
+        raise ValueError(f"need 0 <= successes <= trials and trials >= 1, got {successes} and {trials}")
+    return _wilson(successes / trials, trials, level)
+
+
+def _wilson(p: float, n: int, level: float) -> Interval:
+    z = NormalDist().inv_cdf(0.5 + level / 2)
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return (0.0 if p == 0 else centre - half), (1.0 if p == 1 else centre + half)
+
+
+def t_quantile(p: float, df: float) -> float:
+    """Quantile of Student's t by Cornish-Fisher expansion (error below 1 % for df >= 4; exact as df grows)."""
+    z = NormalDist().inv_cdf(p)
+    g1 = (z**3 + z) / 4
+    g2 = (5 * z**5 + 16 * z**3 + 3 * z) / 96
+    g3 = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
+    g4 = (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160
+    return z + g1 / df + g2 / df**2 + g3 / df**3 + g4 / df**4
+
+
+def _tails(level: float, n: int, expand: bool) -> Interval:
+    """Which quantiles of a bootstrap distribution bound the interval.
+
+    The plain percentile interval of n points is too narrow by sqrt(n / (n - 1)) and uses the normal where it should use
+    t; "expanded" percentiles mend both (Hesterberg 2015, "What teachers should know about the bootstrap", section 3.3).
+    """
+    alpha = (1 - level) / 2
+    if expand and n > 2:
+        alpha = NormalDist().cdf(-math.sqrt(n / (n - 1)) * t_quantile(1 - alpha, n - 1))
+    return alpha, 1 - alpha
+
+
+def _means_of_resamples(sums: Floats, sizes: Floats, resamples: int, rng: np.random.Generator) -> Floats:
+    """Mean over episodes of each of `resamples` draws of whole clusters; shape (resamples,)."""
+    n = len(sums)
+    parts = []
+    for start in range(0, resamples, max(_CHUNK // n, 1)):
+        index = rng.integers(0, n, size=(min(max(_CHUNK // n, 1), resamples - start), n))
+        parts.append(sums[index].sum(axis=1) / sizes[index].sum(axis=1))
+    return np.concatenate(parts)
+
+
+def cluster_bootstrap(
+    values: Sequence[float],
+    clusters: Sequence[object],
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+    expand: bool = True,
+) -> Interval:
+    """Percentile bootstrap interval of a mean, drawing whole clusters: episodes of one task are no independent data.
+
+    Args:
+        values: one for each episode, in [0, 1]. clusters: the task of each.
+        expand: mend the percentiles for small samples (see `_tails`).
+
+    Returns:
+        low, high. Where all clusters have the same mean a bootstrap sees no spread at all; then the Wilson interval of
+        that mean is given, which is wider than what any values in [0, 1] could need.
+    """
+    sums, sizes = _by_cluster(values, clusters)
+    means = sums / sizes
+    if np.ptp(means) == 0:
+        return _wilson(float(means[0]), len(means), level)
+    drawn = _means_of_resamples(sums, sizes, resamples, np.random.default_rng(seed))
+    low, high = np.quantile(drawn, _tails(level, len(sums), expand))
+    return float(low), float(high)
+
+
+def _by_cluster(values: Sequence[float], clusters: Sequence[object]) -> tuple[Floats, Floats]:
+    """Sum and number of the values of each cluster, in order of first appearance."""
+    if len(values) != len(clusters) or not values:
+        raise ValueError(f"need one cluster for each value and at least one, got {len(values)} and {len(clusters)}")
+    index: dict[object, int] = {}
+    where = [index.setdefault(cluster, len(index)) for cluster in clusters]
+    sums: Floats = np.bincount(where, weights=np.asarray(values, dtype=np.float64)).astype(np.float64)
+    return sums, np.bincount(where).astype(np.float64)
+
+
+def stratified_mean_bootstrap(
+    strata: Sequence[tuple[Sequence[float], Sequence[object]]],
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+) -> Interval:
+    """Interval of the unweighted mean of several means (worlds): clusters are drawn within each stratum.
+
+    Args:
+        strata: (values, clusters) of each stratum, as for `cluster_bootstrap`.
+    """
+    total = np.zeros(resamples)
+    point, smallest = 0.0, math.inf
+    for i, (values, clusters) in enumerate(strata):
+        sums, sizes = _by_cluster(values, clusters)
+        total += _means_of_resamples(sums, sizes, resamples, np.random.default_rng([seed, i]))
+        point += float(sums.sum() / sizes.sum())
+        smallest = min(smallest, len(sums))
+    total /= len(strata)
+    if np.ptp(total) == 0:
+        return _wilson(point / len(strata), int(smallest), level)
+    low, high = np.quantile(total, _tails(level, int(smallest), True))
+    return float(low), float(high)
+
+
+def iqm(values: npt.ArrayLike) -> float:
+    """Interquartile mean: mean of the middle half; the outer quarters are trimmed by whole values, as in scipy."""
+    flat = np.sort(np.asarray(values, dtype=np.float64), axis=None)
+    cut = int(0.25 * flat.size)
+    return float(flat[cut : flat.size - cut].mean())
+
+
+def stratified_bootstrap(
+    scores: npt.ArrayLike,
+    statistic: Callable[[Floats], float] = iqm,
+    level: float = 0.95,
+    resamples: int = 2_000,
+    seed: int = SEED,
+) -> Interval:
+    """Interval of a statistic over runs x tasks, drawing runs anew within each task (Agarwal et al. 2021, section 4.1).
+
+    It says how much another set of training seeds would change the number on these very tasks.
+
+    Args:
+        scores: shape (runs, tasks). statistic: of an array of that shape.
+    """
+    table = np.asarray(scores, dtype=np.float64)
+    runs, tasks = table.shape
+    rng = np.random.default_rng(seed)
+    columns = np.arange(tasks)
+    drawn = [statistic(table[rng.integers(0, runs, size=(runs, tasks)), columns]) for _ in range(resamples)]
+    low, high = np.quantile(drawn, _tails(level, runs, False))
+    return float(low), float(high)
+
+
+# --- two rows ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """Two rows on the same tasks: mean of a - b, its interval, and the two-sided p-value of a sign-flip test.
+
+    `sd` is the standard deviation of the differences by task; `wins`, `ties`, `losses` count tasks from a's side.
+    """
+
+    difference: float
+    low: float
+    high: float
+    p: float
+    tasks: int
+    sd: float
+    wins: int
+    ties: int
+    losses: int
+
+
+def paired_test(
+    a: Sequence[float], b: Sequence[float], level: float = 0.95, resamples: int = RESAMPLES, seed: int = SEED
+) -> Paired:
+    """Compare two rows on the same tasks.
+
+    If neither row were better, the sign of each task's difference would be a coin's: the p-value is the share of sign
+    patterns whose mean is at least as far from 0 as the one seen (all patterns up to 2^13, else `resamples` drawn ones,
+    counting the one seen as drawn too, so that p is never 0). The interval is a bootstrap over tasks.
+
+    Args:
+        a, b: mean score of each task, in the same order of tasks.
+    """
+    x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if x.shape != y.shape or x.ndim != 1 or x.size == 0:
+        raise ValueError(f"need two equally long lists of task means, got {x.shape} and {y.shape}")
+    d = x - y
+    low, high = (0.0, 0.0) if not d.any() else cluster_or_point(d, level, resamples, seed)
+    return Paired(
+        difference=float(d.mean()),
+        low=low,
+        high=high,
+        p=_sign_flip(d, resamples, seed),
+        tasks=int(d.size),
+        sd=float(d.std(ddof=1)) if d.size > 1 else 0.0,
+        wins=int((d > 1e-12).sum()),
+        ties=int((np.abs(d) <= 1e-12).sum()),
+        losses=int((d < -1e-12).sum()),
+    )
+
+
+def cluster_or_point(d: Floats, level: float, resamples: int, seed: int) -> Interval:
+    """Bootstrap interval of a mean difference by task (the point itself where all differences are equal)."""
+    if np.ptp(d) == 0:
+        return float(d[0]), float(d[0])
+    drawn = _means_of_resamples(d, np.ones_like(d), resamples, np.random.default_rng(seed))
+    low, high = np.quantile(drawn, _tails(level, d.size, True))
+    return float(low), float(high)
+
+
+def _sign_flip(d: Floats, resamples: int, seed: int) -> float:
+    d = d[d != 0]  # a difference of 0 stays 0 under either sign
+    if d.size == 0:
+        return 1.0
+    seen = abs(float(d.sum())) - 1e-12
+    if d.size <= 13:
+        patterns = ((np.arange(2**d.size)[:, None] >> np.arange(d.size)) & 1) * 2.0 - 1.0
+        return float((np.abs(patterns @ d) >= seen).mean())
+    rng = np.random.default_rng(seed)
+    count, step = 0, max(_CHUNK // d.size, 1)
+    for start in range(0, resamples, step):
+        signs = rng.integers(0, 2, size=(min(step, resamples - start), d.size), dtype=np.int8) * 2.0 - 1.0
+        count += int((np.abs(signs @ d) >= seen).sum())
+    return (1 + count) / (1 + resamples)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down correction: adjusted p-values in the given order (Holm 1979)."""
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted = [0.0] * len(p_values)
+    highest = 0.0
+    for rank, i in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = highest
+    return adjusted
+
+
+def ranks(
+    rows: Sequence[Sequence[float]], level: float = 0.95, resamples: int = RESAMPLES, seed: int = SEED
+) -> list[int]:
+    """Rank of each row: 1 + the number of rows that are significantly better (paired tests, Holm over all pairs).
+
+    Rows that cannot be told apart from each other or from the same betters share a rank.
+
+    Args:
+        rows: for each row the mean score of every task, in the same order of tasks.
+    """
+    pairs = [(i, j) for i in range(len(rows)) for j in range(i + 1, len(rows))]
+    tests = [paired_test(rows[i], rows[j], level, resamples, seed) for i, j in pairs]
+    result = [1] * len(rows)
+    for (i, j), test, p in zip(pairs, tests, holm([test.p for test in tests]), strict=True):
+        if p <= 1 - level:
+            result[j if test.difference > 0 else i] += 1
+    return result
+
+
+# --- how many tasks are needed -------------------------------------------------------------------------------------
+
+
+def power(difference: float, sd: float, tasks: int, level: float = 0.95) -> float:
+    """Chance of a significant paired test when the true mean difference is `difference` (normal approximation).
+
+    Args:
+        sd: standard deviation of the differences by task.
+    """
+    if sd <= 0:
+        return 1.0 if difference else 1 - level
+    z = NormalDist()
+    shift = abs(difference) * math.sqrt(tasks) / sd
+    bound = z.inv_cdf(0.5 + level / 2)
+    return z.cdf(shift - bound) + z.cdf(-shift - bound)
+
+
+def tasks_needed(difference: float, sd: float, level: float = 0.95, chance: float = 0.8) -> int | None:
+    """Smallest number of tasks whose `power` reaches `chance`; None when the difference is 0."""
+    if difference == 0:
+        return None
+    if sd <= 0:
+        return 1
+    z = NormalDist()
+    n = ((z.inv_cdf(0.5 + level / 2) + z.inv_cdf(chance)) * sd / abs(difference)) ** 2
+    tasks = max(1, math.floor(n) - 1)
+    while power(difference, sd, tasks, level) < chance:
+        tasks += 1
+    return tasks

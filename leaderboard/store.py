@@ -1,0 +1,272 @@
+"""The folder of a run: episodes appended one by one, safe against a kill at any moment.
+
+run.json         what the folder belongs to; written before the first episode
+episodes.jsonl   one line per finished episode, each forced to the disk before the next one counts
+cut-<n>.txt      a half-written last line that was found and set aside after a kill
+result.json      the row; made anew from the episodes after every run
+"""
+
+from __future__ import annotations
+
+import lzma
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import pydantic
+
+from leaderboard.errors import StoreError
+from leaderboard.schema import EpisodeKey, EpisodeRecord, Result, RunFile
+
+__all__ = ["MAX_LINE", "Judged", "RunStore", "read_episodes", "read_result", "read_run_file", "write_json"]
+
+MAX_LINE = 256 * 1024 * 1024
+"""A line of episodes.jsonl with more bytes than this is refused."""
+MAX_JSON = 64 * 1024 * 1024
+
+
+class Judged:
+    """What is kept in memory of an episode: its record without the trace, and the digest of the whole."""
+
+    __slots__ = ("digest", "record")
+
+    def __init__(self, record: EpisodeRecord) -> None:
+        self.digest = record.digest()
+        self.record = record.model_copy(update={"trace": None})
+
+
+def write_json(path: Path, model: pydantic.BaseModel) -> None:
+    """Write a model as JSON, whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    with open(part, "w", encoding="utf-8", newline="\n") as file:
+        file.write(model.model_dump_json(indent=2) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
+
+
+def _read_json(path: Path, mend: str) -> str:
+    if not path.is_file():
+        raise StoreError(f"{path}: no such file; {mend}")
+    if path.stat().st_size > MAX_JSON:
+        raise StoreError(f"{path}: larger than {MAX_JSON >> 20} MiB; this is no file of ours")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise StoreError(f"{path}: not UTF-8; {mend}") from None
+
+
+def _explain(error: pydantic.ValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{where}: {first['msg']}" if where else str(first["msg"])
+
+
+def read_result(folder: Path) -> Result:
+    """The result.json of a folder; raises `StoreError` in one line when it is missing or damaged."""
+    path = folder / "result.json"
+    mend = "make it with `stepagent leaderboard run` (the same command resumes)"
+    try:
+        return Result.model_validate_json(_read_json(path, mend))
+    except pydantic.ValidationError as error:
+        raise StoreError(f"{path}: {_explain(error)}; {mend}") from None
+
+
+def read_run_file(folder: Path) -> RunFile:
+    """The run.json of a folder; raises `StoreError` in one line when it is missing or damaged."""
+    path = folder / "run.json"
+    mend = "choose another folder with --out"
+    try:
+        return RunFile.model_validate_json(_read_json(path, mend))
+    except pydantic.ValidationError as error:
+        raise StoreError(f"{path}: {_explain(error)}; {mend}") from None
+
+
+def episodes_path(folder: Path) -> Path:
+    """`episodes.jsonl`, or its compressed form where only that is there."""
+    plain, packed = folder / "episodes.jsonl", folder / "episodes.jsonl.xz"
+    return packed if packed.is_file() and not plain.is_file() else plain
+
+
+def read_episodes(path: Path) -> Iterator[EpisodeRecord]:
+    """Read the episodes of a JSONL file (or .xz), one by one.
+
+    Raises:
+        StoreError: names the file and the line that is cut off, no JSON, or of another schema.
+    """
+    if not path.is_file():
+        raise StoreError(f"{path}: no such file")
+    number = 0
+    try:
+        with lzma.open(path, "rb") if path.suffix == ".xz" else open(path, "rb") as file:
+            while line := file.readline(MAX_LINE):
+                number += 1
+                if not line.endswith(b"\n"):
+                    raise StoreError(
+                        f"{path}:{number}: the last line is cut off (a run was killed); "
+                        "run the same `stepagent leaderboard run` again: it resumes"
+                    )
+                yield _parse(path, number, line)
+    except (EOFError, lzma.LZMAError) as error:
+        raise StoreError(f"{path}: damaged after line {number} ({error})") from None
+
+
+def _parse(path: Path, number: int, line: bytes) -> EpisodeRecord:
+    try:
+        return EpisodeRecord.model_validate_json(line)
+    except pydantic.ValidationError as error:
+        raise StoreError(f"{path}:{number}: {_explain(error)}") from None
+
+
+class RunStore:
+    """A run's folder, opened for appending; a second process that opens it is refused.
+
+    Args:
+        folder: made when it does not exist.
+        run: what the caller is about to run. If the folder belongs to another run, it is refused with the difference.
+
+    Attributes:
+        run: the folder's own run file (sessions and descriptions of earlier calls included).
+        judged: the episodes with a verdict so far. errors: the latest error of each episode without one.
+    """
+
+    def __init__(self, folder: Path, run: RunFile) -> None:
+        self.folder = folder
+        self.judged: dict[EpisodeKey, Judged] = {}
+        self.errors: dict[EpisodeKey, EpisodeRecord] = {}
+        self.cut: Path | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock = _lock(folder / ".lock")
+        try:
+            self.run = self._claim(run)
+            self._path = folder / "episodes.jsonl"
+            self._mend()
+            self._read()
+            self._file: IO[bytes] = open(self._path, "ab")  # noqa: SIM115  (held for the life of the store)
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def append(self, record: EpisodeRecord) -> None:
+        """Write an episode down; when this returns it survives a kill."""
+        self._keep(record, "this run")
+        self._file.write(record.model_dump_json(exclude_none=True).encode() + b"\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def save_run(self) -> None:
+        """Write `run.json`."""
+        write_json(self.folder / "run.json", self.run)
+
+    def close(self) -> None:
+        """Give the folder free."""
+        self._file.close()
+        self._lock.close()
+
+    def __enter__(self) -> RunStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _claim(self, run: RunFile) -> RunFile:
+        path = self.folder / "run.json"
+        if not path.exists():
+            if (self.folder / "episodes.jsonl").exists():
+                raise StoreError(f"{self.folder}: there are episodes but no run.json; choose another folder with --out")
+            write_json(path, run)
+            return run
+        old = read_run_file(self.folder)
+        for what, before, now in (
+            ("benchmark", old.benchmark, run.benchmark),
+            ("benchmark hash", old.benchmark_hash, run.benchmark_hash),
+            ("agent", old.agent.spec, run.agent.spec),
+            ("agent's options", old.agent.options, run.agent.options),
+            ("agent's name", old.agent.name, run.agent.name),
+            ("checkpoint or source of the agent", old.agent.fingerprints, run.agent.fingerprints),
+        ):
+            if before != now:
+                raise StoreError(
+                    f"{self.folder} belongs to another run: its {what} is {_short(before)}, now {_short(now)}; "
+                    "choose another folder with --out, or delete that one"
+                )
+        old.agent.trained_on = run.agent.trained_on or old.agent.trained_on
+        old.agent.note = run.agent.note or old.agent.note
+        return old
+
+    def _mend(self) -> None:
+        """Set a half-written last line aside."""
+        if not self._path.exists():
+            return
+        with open(self._path, "r+b") as file:
+            content_end = file.seek(0, os.SEEK_END)
+            start = _start_of_last_line(file, content_end)
+            file.seek(start)
+            tail = file.read()
+            if not tail or (tail.endswith(b"\n") and _is_record(tail)):
+                return
+            number = 1 + sum(1 for _ in self.folder.glob("cut-*.txt"))
+            self.cut = self.folder / f"cut-{number}.txt"
+            self.cut.write_bytes(tail)
+            file.truncate(start)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _read(self) -> None:
+        if self._path.exists():
+            for number, record in enumerate(read_episodes(self._path), start=1):
+                self._keep(record, f"{self._path}:{number}")
+
+    def _keep(self, record: EpisodeRecord, where: str) -> None:
+        if record.key in self.judged:
+            raise StoreError(f"{where}: a second verdict on {record.task_id} (run seed {record.run_seed})")
+        if record.judged:
+            self.judged[record.key] = Judged(record)
+            self.errors.pop(record.key, None)
+        else:
+            self.errors[record.key] = record
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _start_of_last_line(file: IO[bytes], end: int) -> int:
+    """Offset after the last newline that is not the file's final byte."""
+    position, step = max(end - 1, 0), 1 << 16
+    while position > 0:
+        begin = max(position - step, 0)
+        file.seek(begin)
+        found = file.read(position - begin).rfind(b"\n")
+        if found >= 0:
+            return begin + found + 1
+        position = begin
+    return 0
+
+
+def _is_record(line: bytes) -> bool:
+    try:
+        EpisodeRecord.model_validate_json(line)
+    except pydantic.ValidationError:
+        return False
+    return True
+
+
+def _lock(path: Path) -> IO[Any]:
+    """Hold a lock on the folder; the system lets go of it when the process dies, however it dies."""
+    file = open(path, "a+b")  # noqa: SIM115  (held for the life of the store)
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        else:
+            import fcntl
+
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise StoreError(f"{path.parent}: another run is writing there; wait for it, or choose another --out") from None
+    return file

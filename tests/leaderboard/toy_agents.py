@@ -1,0 +1,81 @@
+"""Agents for tests, loaded as `toy_agents:Class`."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from algorithms.policy import Act, History, Policy
+
+
+class Random(Policy):
+    name = "toy-random"
+
+    def act(self, histories: Sequence[History]) -> list[Act]:
+        acts = []
+        for history in histories:
+            options = history.info["admissible_actions"]
+            choice = int(history.rng.integers(len(options) + 1))
+            action = "dance" if choice == len(options) else options[choice]
+            acts.append(Act(action, prompt_ids=[1, 2, 3], action_ids=[4], logprobs=[-0.5]))
+        return acts
+
+
+class Expert(Policy):
+    name = "toy-expert"
+    expert = True
+
+    def act(self, histories: Sequence[History]) -> list[Act]:
+        return [Act(history.info["expert_action"]) for history in histories]
+
+    def describe(self):
+        return {"class": "toy expert", "parameters": 7}
+
+
+class Crashes(Random):
+    """Raises on tasks whose number ends in 7."""
+
+    name = "toy-crashes"
+
+    def act(self, histories: Sequence[History]) -> list[Act]:
+        if any(history.info["task_id"].endswith("7") for history in histories):
+            raise ValueError("I cannot think")
+        return super().act(histories)
+
+
+class Forbidden(Random):
+    name = "toy-forbidden"
+
+    def describe(self):
+        return {"decoding": "telepathy"}
+
+
+class KillsWorker(Random):
+    """Ends its process the first time it sees a task; the marker file says that it did."""
+
+    name = "toy-killer"
+
+    def __init__(self, marker: str) -> None:
+        self.marker = marker
+
+    def act(self, histories: Sequence[History]) -> list[Act]:
+        if any(h.info["task_id"].endswith("7") for h in histories) and not Path(self.marker).exists():
+            with open(self.marker, "w") as file:
+                file.write("x")
+            os._exit(9)
+        return super().act(histories)
+
+
+class Unloadable(Random):
+    def __init__(self) -> None:
+        raise RuntimeError("no weights")
+
+
+class Slow(Random):
+    name = "toy-slow"
+
+    def act(self, histories: Sequence[History]) -> list[Act]:
+        time.sleep(0.01)
+        return super().act(histories)
