@@ -54,6 +54,7 @@ class Game:
 
     __slots__ = (
         "accepts",
+        "aim",
         "always",
         "at0",
         "by_rec_name",
@@ -77,6 +78,7 @@ class Game:
         "openable",
         "opened0",
         "pickupable",
+        "rates",
         "rec_index",
         "rec_loc",
         "rec_names",
@@ -148,6 +150,8 @@ class Game:
             for part in record["goal"]
         ]
         self.verbs = _verbs(wording)
+        self.aim: Any = None  # the experts keep here what they work out once
+        self.rates: dict[str, list[float]] = {}
         self.always = [c for c in (wording.help, wording.inventory, wording.look) if c is not None]
         self.commands_goto: dict[int, list[str]] = {}
         self.by_rec_name = sorted(range(len(recs)), key=lambda r: self.rec_names[r])
@@ -178,9 +182,11 @@ class World:
     Attributes:
         loc: location index. held: object index or -1. opened: receptacles as bits. flags: properties of each object.
         contents: for each receptacle the objects in it as bits. moved: see `State`.
+        seen: receptacles whose contents were shown, known: objects whose condition was shown or changed, both as bits:
+        what someone who reads the answers knows beyond the objects it moved itself.
     """
 
-    __slots__ = ("contents", "flags", "game", "held", "loc", "moved", "opened")
+    __slots__ = ("contents", "flags", "game", "held", "known", "loc", "moved", "opened", "seen")
 
     def __init__(self, game: Game) -> None:
         self.reset(game)
@@ -194,6 +200,8 @@ class World:
         self.flags = game.flags0[:]
         self.contents = game.inside0[:]
         self.moved: dict[int, tuple[int, int, int]] = {}
+        self.seen = 0
+        self.known = 0
         return game.wording.intro.format(look=self._look(), task=game.task)
 
     # --- state -----------------------------------------------------------------------------------------------------
@@ -212,8 +220,9 @@ class World:
         )
         return (self.loc, self.held, self.opened, changed, away)
 
-    def load(self, game: Game, state: State) -> None:
-        """Return to a saved state of a game."""
+    def load(self, game: Game, state: State, seen: int = 0, known: int = 0) -> None:
+        """Return to a saved state of a game, with what was known then."""
+        self.seen, self.known = seen, known
         self.game = game
         self.loc, self.held, self.opened, changed, away = state
         self.flags = game.flags0[:]
@@ -305,6 +314,7 @@ class World:
         name = game.rec_names[r]
         if game.openable >> r & 1 and not self.opened >> r & 1:
             return w.seen_closed.format(r=name)
+        self.seen |= 1 << r
         items = game.items
         inside = game.listed([items[o] for o in bits(self.contents[r])])
         return (w.seen_open if game.openable >> r & 1 else w.seen_on).format(r=name, list=inside)
@@ -362,6 +372,7 @@ class World:
         if o < 0 or r < 0 or self.held != o or not places >> r & 1 or not game.flags0[o] & able:
             return None
         self.flags[o] = self.flags[o] & ~drop | add
+        self.known |= 1 << o
         return game.obj_names[o], game.rec_names[r]
 
     def _clean(self, rest: str, between: str) -> str | None:
@@ -405,6 +416,7 @@ class World:
         if self.held < 0 or game.obj_names[self.held] != rest:
             return None
         state = self.flags[self.held]
+        self.known |= 1 << self.held
         for need, pattern in game.wording.object_rules:
             if state & need == need:
                 inside = game.listed([game.items[o] for o in game.inner.get(self.held, ())])
