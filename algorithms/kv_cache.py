@@ -1,0 +1,164 @@
+"""A key-value cache for batches whose rows have different lengths, and which come, go and step back.
+
+Row r's token at position p lies in column p, whatever the other rows do: there are no holes, so a cached forward pass
+computes what a plain one computes. Used in place of a Hugging Face cache by any model that asks `update` for its keys
+and values (all decoder-only models with ordinary attention do).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+__all__ = ["RowCache", "forward_rows"]
+
+_GROWTH = 128  # columns
+
+
+class RowCache:
+    """Keys and values of a number of rows. `place` says which rows and positions the next forward pass writes."""
+
+    is_compileable = False
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+        self.columns = 0
+        self._keys: dict[int, torch.Tensor] = {}  # layer -> (rows, columns, heads, width of a head)
+        self._values: dict[int, torch.Tensor] = {}
+        self._target: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._all_rows = False
+        self._width = 0
+
+    def place(self, rows: torch.Tensor, positions: torch.Tensor, all_rows: bool) -> None:
+        """Say where the next pass goes.
+
+        Args:
+            rows: shape (b,). positions: shape (b, n), where each new token stands in its row.
+            all_rows: `rows` is every row in order (then nothing needs to be gathered).
+        """
+        self._width = int(positions.max()) + 1
+        if self._width > self.columns:
+            self.columns = -(-self._width // _GROWTH) * _GROWTH
+            for store in (self._keys, self._values):
+                for layer, old in store.items():
+                    new = old.new_zeros(self.rows, self.columns, *old.shape[2:])
+                    new[:, : old.shape[1]] = old
+                    store[layer] = new
+        self._target = (rows.unsqueeze(1), positions)
+        self._all_rows = all_rows
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Called by the model: store keys and values of shape (b, heads, n, width), return all that its rows hold."""
+        assert self._target is not None
+        if layer_idx not in self._keys:
+            for store, states in ((self._keys, key_states), (self._values, value_states)):
+                shape = (self.rows, self.columns, states.shape[1], states.shape[3])
+                store[layer_idx] = states.new_zeros(shape)
+        return (
+            self._write(self._keys[layer_idx], key_states),
+            self._write(self._values[layer_idx], value_states),
+        )
+
+    def _write(self, store: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
+        assert self._target is not None
+        store[self._target] = states.transpose(1, 2)
+        held = store[:, : self._width] if self._all_rows else store[self._target[0].squeeze(1), : self._width]
+        return held.transpose(1, 2)
+
+    def take(self, rows: Sequence[int | None]) -> RowCache:
+        """A cache whose row i is this one's row `rows[i]` (None: an empty row). This one is used up."""
+        if list(rows) == list(range(self.rows)):
+            return self
+        new = RowCache(len(rows))
+        new.columns = self.columns
+        index = torch.tensor([0 if row is None else row for row in rows])
+        for source, target in ((self._keys, new._keys), (self._values, new._values)):
+            for layer, old in source.items():
+                target[layer] = old[index.to(old.device)]
+        return new
+
+    def copies(self, row: int, number: int) -> RowCache:
+        """A new cache that holds a row several times."""
+        new = RowCache(number)
+        new.columns = self.columns
+        for source, target in ((self._keys, new._keys), (self._values, new._values)):
+            for layer, old in source.items():
+                target[layer] = old[row].expand(number, *old.shape[1:]).clone()
+        return new
+
+    @torch.no_grad()
+    def forward(self, model: Any, length: int, ids: torch.Tensor) -> torch.Tensor:
+        """Read the same number of tokens into every row, all of which hold `length` tokens.
+
+        Args:
+            model: a causal language model.
+            length: tokens held.
+            ids: shape (rows, n).
+
+        Returns:
+            Logits after every token, shape (rows, n, V), float32.
+        """
+        positions = (length + torch.arange(ids.shape[1], device=ids.device)).expand(ids.shape)
+        self.place(torch.arange(self.rows, device=ids.device), positions, all_rows=True)
+        mask = _mask(model, positions, self._width)
+        output = model(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=self, use_cache=True)
+        return output.logits.float()
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Part of the interface that models expect; positions are always given, so nothing depends on it."""
+        return 0
+
+
+@torch.no_grad()
+def forward_rows(
+    model: Any, cache: RowCache, rows: Sequence[int], lengths: Sequence[int], tokens: Sequence[Sequence[int]]
+) -> torch.Tensor:
+    """Read new tokens into some rows and return the logits after the last of each.
+
+    Args:
+        model: a causal language model.
+        cache: what was read before; changed in place.
+        rows: which rows, b of them.
+        lengths: how many tokens each of them holds already.
+        tokens: the new tokens of each, at least one.
+
+    Returns:
+        Shape (b, V), float32.
+    """
+    device = next(model.parameters()).device
+    counts = [len(new) for new in tokens]
+    most = max(counts)
+    ids = torch.zeros(len(rows), most, dtype=torch.long)
+    for i, new in enumerate(tokens):
+        ids[i, : len(new)] = torch.tensor(new)
+    # What is padded stands right of what is real: it is hidden by causality, and overwritten by what comes next.
+    positions = torch.tensor(list(lengths)).unsqueeze(1) + torch.arange(most)
+    ids, positions = ids.to(device), positions.to(device)
+    cache.place(torch.tensor(list(rows), device=device), positions, list(rows) == list(range(cache.rows)))
+    last = torch.tensor(counts, device=device) - 1
+    keep, inverse = torch.unique(last, return_inverse=True)
+    logits = model(
+        input_ids=ids,
+        attention_mask=_mask(model, positions, cache._width),
+        position_ids=positions,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=keep,
+    ).logits
+    return logits[torch.arange(len(rows), device=device), inverse].float()
+
+
+def _mask(model: Any, positions: torch.Tensor, width: int) -> Any:
+    """Which columns each new token sees, shape (b, 1, n, columns), for every kind of attention that the model has."""
+    columns = torch.arange(width, device=positions.device)
+    full = (columns <= positions.unsqueeze(-1)).unsqueeze(1)
+    config = model.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ())
+    if not kinds - {"full_attention"}:
+        return full
+    near = full & (columns > positions.unsqueeze(-1).unsqueeze(1) - config.sliding_window)
+    return {"full_attention": full, "sliding_attention": near}

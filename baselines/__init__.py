@@ -1,0 +1,29 @@
+"""What StepAgent is compared with: agents that do not learn, and the usual ways to train one.
+
+`AGENTS` is the one table of agents that need no training. It names classes by strings, so that importing it loads
+nothing heavy.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stepagent_envs.errors import TaskError, did_you_mean
+
+__all__ = ["AGENTS", "make_agent"]
+
+AGENTS: dict[str, str] = {
+    "expert": "baselines.simple:ExpertPolicy",
+    "oracle": "baselines.simple:OraclePolicy",
+    "random": "baselines.simple:RandomPolicy",
+}
+"""Name -> "module:Class"."""
+
+
+def make_agent(name: str, **settings: Any) -> Any:
+    """The policy of a registered name, or of a `"module:Class"` of the user's own."""
+    from algorithms import load_class
+
+    if ":" not in name and name not in AGENTS:
+        raise TaskError(f"no agent {name!r}; {did_you_mean(name, AGENTS)} (or give 'module:Class')")
+    return load_class(name if ":" in name else AGENTS[name])(**settings)

@@ -1,0 +1,70 @@
+"""Agents that do not learn: random, the world's expert, and the all-knowing oracle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from algorithms.policy import Act, History, Policy
+
+__all__ = ["ExpertPolicy", "OraclePolicy", "RandomPolicy", "draw_admissible"]
+
+
+def draw_admissible(history: History) -> str:
+    """One admissible action, all equally likely.
+
+    An open action (`info["open_actions"]`, such as `"search[{}]"`) counts as one; its slot is filled with one to four
+    neighbouring words of the goal. Where nothing is admissible, the empty action.
+    """
+    admissible = list(history.info.get("admissible_actions") or ())
+    templates = list(history.info.get("open_actions") or ())
+    if not admissible and not templates:
+        return ""
+    number = int(history.rng.integers(len(admissible) + len(templates)))
+    if number < len(admissible):
+        return str(admissible[number])
+    words = history.goal.split() or ["anything"]
+    start = int(history.rng.integers(len(words)))
+    length = int(history.rng.integers(1, 5))
+    return str(templates[number - len(admissible)]).replace("{}", " ".join(words[start : start + length]))
+
+
+class RandomPolicy(Policy):
+    """Draws among the admissible actions (see `draw_admissible`)."""
+
+    name = "random"
+
+    def act(self, histories: Sequence[History]) -> list[Act]:
+        """One draw for each history, from its own generator."""
+        return [Act(draw_admissible(history)) for history in histories]
+
+
+class ExpertPolicy(Policy):
+    """Does what the world's first expert says; where it does not know, draws among the admissible actions.
+
+    Attributes:
+        fallbacks: how often the expert did not know.
+    """
+
+    name = "expert"
+    expert: bool | str = True
+
+    def __init__(self) -> None:
+        self.fallbacks = 0
+
+    def act(self, histories: Sequence[History]) -> list[Act]:
+        """The expert's action of each history."""
+        actions = []
+        for history in histories:
+            action = history.info.get("expert_action")
+            if action is None:
+                self.fallbacks += 1
+                action = draw_admissible(history)
+            actions.append(Act(action))
+        return actions
+
+
+class OraclePolicy(ExpertPolicy):
+    """Does what the expert named "oracle" says: it knows the whole state, so it is the upper bound."""
+
+    name = "oracle"
+    expert: bool | str = "oracle"

@@ -1,0 +1,39 @@
+"""A policy trained on the toy world, shared by the tests of decoding, caching and checkpoints."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # for `import toy_world`, from tests/baselines too
+
+
+@pytest.fixture(scope="session")
+def toy_env():
+    import toy_world
+
+    from algorithms.algorithm import EnvSpec
+
+    return EnvSpec(toy_world.ENV_ID)
+
+
+@pytest.fixture(scope="session")
+def toy_traces(toy_env):
+    from algorithms.datasets import expert_traces
+
+    return list(expert_traces(toy_env))
+
+
+@pytest.fixture(scope="session")
+def weak_policy(toy_traces):
+    """After a few updates: its distributions are far from certain."""
+    import torch
+
+    from algorithms.algorithm import RunLog
+    from baselines.sft import SFT, SFTConfig
+
+    torch.set_num_threads(1)
+    config = SFTConfig(model="nano", batch_tokens=512, lr=4e-3, max_steps=40, epochs=100)
+    return SFT(config).fit(None, toy_traces, RunLog())
