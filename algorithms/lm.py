@@ -79,6 +79,8 @@ def load_model(path: str | Path, device: str = "cpu", dtype: str = "float32") ->
     """
     if not hasattr(torch, dtype):
         raise ConfigError(f"no number format {dtype!r}; known: float32, bfloat16, float16")
+    if not Path(path).is_dir() and str(path).count("/") != 1:
+        raise ConfigError(f"cannot load a model from {str(path)!r}: no such folder, and no hub id ('owner/name')")
     try:
         with quiet():
             model = AutoModelForCausalLM.from_pretrained(

@@ -27,7 +27,7 @@ def test_training_from_the_command_line_leaves_a_policy_that_can_be_gone_on_with
         (["sft", *ENV, "--recipe"], "there is no recipe for sft on toy_world"),
         (["sft", *ENV, "--env-args", "steps", "--quiet"], "no KEY=VALUE"),
         (["sft", *ENV, "--split", "trian", "--quiet"], "no split 'trian'"),
-        (["sft", *ENV, "--init", "nowhere", "--quiet"], "cannot load"),
+        (["sft", *ENV, "--init", "nowhere", "--quiet"], "no such folder"),
         (["sft", *ENV, "--traces", "none.jsonl", "--quiet"], "no such trace file"),
     ],
 )
