@@ -123,6 +123,7 @@ def test_the_reference_gets_no_gradient_and_bad_input_a_reason() -> None:
 def test_dpo_equals_trls_trainer(tmp_path: Path) -> None:
     """The same batch, the same two models, through TRL's own trainer (not a dependency: install `trl` to run this)."""
     trl = pytest.importorskip("trl")
+    datasets = pytest.importorskip("datasets")
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -147,8 +148,9 @@ def test_dpo_equals_trls_trainer(tmp_path: Path) -> None:
         def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
             return dataset  # tokenised already
 
+    dataset = datasets.Dataset(datasets.table.InMemoryTable.from_pylist(rows), fingerprint="two-pairs")
     trainer = Trainer(
-        policy, ref_model=reference, processing_class=tokenizer, train_dataset=rows,
+        policy, ref_model=reference, processing_class=tokenizer, train_dataset=dataset,
         args=trl.DPOConfig(output_dir=str(tmp_path), beta=0.3, report_to=[], use_cpu=True, bf16=False, max_steps=1),
     )  # fmt: skip
     batch = trainer.data_collator(rows)
