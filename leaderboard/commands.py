@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
@@ -18,6 +18,9 @@ from leaderboard.errors import AgentError, StoreError
 from leaderboard.executors import make_executor
 from leaderboard.runner import Monitor, RunOptions, restrict, run_benchmark
 from leaderboard.schema import Benchmark, Result
+
+if TYPE_CHECKING:
+    from leaderboard.board import Board
 
 __all__ = ["eval_main", "main"]
 
@@ -125,11 +128,18 @@ def _options(pairs: Sequence[str]) -> dict[str, Any]:
 
 
 def _show(results: Sequence[Result]) -> None:
-    from leaderboard.report import build_board
-    from leaderboard.tables import rich_table
+    from leaderboard.board import Entry, build_board
 
-    for table in rich_table(build_board(results)):
+    _print(build_board([Entry(result) for result in results]))
+
+
+def _print(board: Board) -> None:
+    from leaderboard.tables import footnotes, rich_tables
+
+    for table in rich_tables(board):
         _console.print(table)
+    for note in dict.fromkeys(note for table in board.tables for note in footnotes(table)):
+        _console.print(note, style="dim", highlight=False, markup=False)
 
 
 def report(folders: Folders, out: Path | None = None, episodes: bool = True) -> int:
@@ -140,12 +150,12 @@ def report(folders: Folders, out: Path | None = None, episodes: bool = True) -> 
         out: where to write; by default FOLDER/site of the first folder.
         episodes: include the viewer's episodes (the larger part of the page's files).
     """
-    from leaderboard.report import find_results, write_report
+    from leaderboard.report import write_report
 
-    found = find_results(folders)
-    target = out or folders[0] / "site"
-    page = write_report(found, target, episodes=episodes)
-    _show([result for _, result in found])
+    if not folders:
+        raise StoreError("name a folder of runs, for example runs/leaderboard/quick-v1")
+    board, page = write_report(folders, out or folders[0] / "site", episodes=episodes)
+    _print(board)
     _console.print(f"page: {page}", highlight=False)
     return 0
 

@@ -20,7 +20,7 @@ from leaderboard.protocol import Planned
 from leaderboard.schema import EpisodeRecord, ErrorKind, Section
 from stepagent_envs.errors import StepAgentError, did_you_mean
 
-__all__ = ["EXECUTORS", "Crew", "Executor", "Job", "Processes", "Serial", "make_executor"]
+__all__ = ["EXECUTORS", "Crew", "Executor", "Job", "Processes", "Serial", "make_executor", "tokens_of"]
 
 
 @dataclass(frozen=True)
@@ -126,8 +126,8 @@ def record_of(plan: Planned, episode: Any) -> EpisodeRecord:
         end_reason=trace.end_reason,
         steps=len(trace.steps),
         invalid_actions=sum(step.invalid_action for step in trace.steps),
-        tokens_in=_tokens([step.prompt_ids for step in trace.steps]),
-        tokens_out=_tokens([step.action_ids for step in trace.steps]),
+        tokens_in=tokens_of([step.prompt_ids for step in trace.steps]),
+        tokens_out=tokens_of([step.action_ids for step in trace.steps]),
         trace=trace,
         **common,
     )
@@ -138,7 +138,8 @@ def _clip(message: str, limit: int = 500) -> str:
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
-def _tokens(ids: list[list[int] | None]) -> int | None:
+def tokens_of(ids: list[list[int] | None]) -> int | None:
+    """Number of tokens over the steps; None where no step recorded any."""
     known = [len(step) for step in ids if step is not None]
     return sum(known) if known else None
 

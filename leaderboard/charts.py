@@ -1,0 +1,112 @@
+"""Plots as inline SVG. Colours and fonts come from the page's style sheet, so that light and dark both work."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup, escape
+
+__all__ = ["Point", "forest", "interval_bar", "scatter"]
+
+WIDTH, LEFT, RIGHT = 680, 150, 20
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A row in a plot: value and interval in [0, 1]; `x` is the cost it is drawn against; `colour` numbers the row."""
+
+    label: str
+    value: float
+    low: float
+    high: float
+    colour: int = 0
+    x: float | None = None
+
+    @property
+    def title(self) -> str:
+        """Text of the tooltip, and what a screen reader says."""
+        return f"{self.label}: {100 * self.value:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+
+
+def interval_bar(value: float, low: float, high: float) -> Markup:
+    """A small bar on a scale from 0 to 1: the interval, and a tick at the value."""
+    return Markup(
+        '<svg class="bar" viewBox="0 0 100 6" preserveAspectRatio="none" aria-hidden="true">'
+        '<rect class="track" x="0" y="2" width="100" height="2"/>'
+        f'<rect class="range" x="{100 * low:.2f}" y="1" width="{max(100 * (high - low), 0.5):.2f}" height="4"/>'
+        f'<rect class="tick" x="{min(max(100 * value - 0.6, 0), 98.8):.2f}" y="0" width="1.2" height="6"/></svg>'
+    )
+
+
+def forest(points: Sequence[Point], title: str) -> Markup:
+    """One line for each row: value and interval on a common scale from 0 to 100."""
+    height = 46 + 28 * len(points)
+    span = WIDTH - LEFT - RIGHT
+    parts = [_open(height, title)]
+    for tick in range(0, 101, 20):
+        x = LEFT + span * tick / 100
+        parts.append(f'<line class="grid" x1="{x:.1f}" y1="8" x2="{x:.1f}" y2="{height - 30}"/>')
+        parts.append(f'<text class="axis" x="{x:.1f}" y="{height - 12}" text-anchor="middle">{tick}</text>')
+    for i, point in enumerate(points):
+        y = 24 + 28 * i
+        low, high, mid = (LEFT + span * v for v in (point.low, point.high, point.value))
+        parts.append(
+            f'<g class="c{point.colour % 8}"><title>{escape(point.title)}</title>'
+            f'<text class="name" x="{LEFT - 12}" y="{y + 4}" text-anchor="end">{escape(_short(point.label))}</text>'
+            f'<line class="whisker" x1="{low:.1f}" y1="{y}" x2="{high:.1f}" y2="{y}"/>'
+            f'<circle class="dot" cx="{mid:.1f}" cy="{y}" r="5.5"/></g>'
+        )
+    return Markup("".join([*parts, "</svg>"]))
+
+
+def scatter(points: Sequence[Point], title: str, axis: str) -> Markup:
+    """Score (0 to 100, with its interval) against a cost on a logarithmic axis; rows without the cost are left out."""
+    shown = [point for point in points if point.x is not None and point.x > 0]
+    if not shown:
+        return Markup("")
+    logs = [math.log10(point.x or 1) for point in shown]
+    low, high = math.floor(min(logs)), math.ceil(max(logs))
+    high = max(high, low + 1)
+    height, top, bottom, left = 300, 14, 46, 56
+    span, rise = WIDTH - left - RIGHT, height - top - bottom
+    parts = [_open(height, title)]
+    for tick in range(0, 101, 25):
+        y = top + rise * (1 - tick / 100)
+        parts.append(f'<line class="grid" x1="{left}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}"/>')
+        parts.append(f'<text class="axis" x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{tick}</text>')
+    for power in range(low, high + 1):
+        x = left + span * (power - low) / (high - low)
+        parts.append(f'<line class="grid" x1="{x:.1f}" y1="{top}" x2="{x:.1f}" y2="{height - bottom}"/>')
+        parts.append(
+            f'<text class="axis" x="{x:.1f}" y="{height - bottom + 18}" text-anchor="middle">{_power(power)}</text>'
+        )
+    parts.append(
+        f'<text class="axis" x="{left + span / 2:.1f}" y="{height - 6}" text-anchor="middle">{escape(axis)}</text>'
+    )
+    for point, value in zip(shown, logs, strict=True):
+        x = left + span * (value - low) / (high - low)
+        y_mid, y_low, y_high = (top + rise * (1 - v) for v in (point.value, point.low, point.high))
+        end = x > WIDTH - 160
+        parts.append(
+            f'<g class="c{point.colour % 8}"><title>{escape(point.title)}, {point.x:,.4g} {escape(axis)}</title>'
+            f'<line class="whisker" x1="{x:.1f}" y1="{y_low:.1f}" x2="{x:.1f}" y2="{y_high:.1f}"/>'
+            f'<circle class="dot" cx="{x:.1f}" cy="{y_mid:.1f}" r="5.5"/>'
+            f'<text class="name" x="{x + (-10 if end else 10):.1f}" y="{y_mid + 4:.1f}" '
+            f'text-anchor="{"end" if end else "start"}">{escape(_short(point.label))}</text></g>'
+        )
+    return Markup("".join([*parts, "</svg>"]))
+
+
+def _open(height: int, title: str) -> str:
+    return f'<svg class="plot" viewBox="0 0 {WIDTH} {height}" role="img"><title>{escape(title)}</title>'
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 20 else text[:19] + "…"
+
+
+def _power(power: int) -> str:
+    names = {0: "1", 1: "10", 2: "100", 3: "1k", 4: "10k", 5: "100k", 6: "1M", 7: "10M", 8: "100M", 9: "1B", 10: "10B"}
+    return names.get(power, f"1e{power}")
