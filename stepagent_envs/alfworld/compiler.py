@@ -132,7 +132,8 @@ def compile_problem(problem: Problem, domain: Domain) -> dict[str, Any]:
         "locs": len(locations),
         "start": loc_index[agents[0][1]],
         "recs": [
-            [*numbered[r], rec_type.get(r, ""), loc_index[rec_loc[r]], int(r in openable), int(r in opened)] for r in recs
+            [*numbered[r], rec_type.get(r, ""), loc_index[rec_loc[r]], int(r in openable), int(r in opened)]
+            for r in recs
         ],
         "objs": [[*numbered[o], obj_type.get(o, ""), flags[o]] for o in objs],
         "inside": [sorted(obj_index[o] for o, place in inside if place == r) for r in recs],

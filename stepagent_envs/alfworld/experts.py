@@ -283,7 +283,9 @@ def explorer(world: World) -> str | None:
     if deeds:
         return _command(view, deeds[0])
     if world.held >= 0 and not holds_wanted:
-        here = [r for r in game.here[world.loc] if game.accepts[r] >> world.held & 1 and not view.closed(r, view.opened)]
+        here = [
+            r for r in game.here[world.loc] if game.accepts[r] >> world.held & 1 and not view.closed(r, view.opened)
+        ]
         if here:
             return _command(view, ("put", world.held, here[0]))
     sought = aim.lamps if aim.lamps and holds_wanted else aim.wanted

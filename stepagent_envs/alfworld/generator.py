@@ -30,6 +30,9 @@ SPLITS = {"train": 2000, "dev": 100, "valid_seen": 140, "valid_unseen": 134}
 TRAIN_PLANS, UNSEEN_PLANS = 27, 5
 """Room plans of each kind of room; the original has 27 and 1."""
 
+MAX_SEARCH = 30
+"""Games whose things take more actions than this to find by looking in the likeliest places first are drawn again."""
+
 T = TypeVar("T")
 
 WORDING = Wording(
@@ -147,7 +150,12 @@ def goal_formula(kind: str, obj: str, target: str) -> Expr:
         in_hand = ["and", ["objecttype", "?o", obj], ["holds", "?a", "?o"]]
         spot = ["?ot", "-", "object", "?r", "-", "receptacle", "?a", "-", "agent", "?l", "-", "location"]
         return ["and", ["exists", spot, lamp], ["exists", ["?o", "-", "object", "?a", "-", "agent"], in_hand]]
-    first: list[Any] = ["and", ["inreceptacle", "?o", "?r"], ["objecttype", "?o", obj], ["receptacletype", "?r", target]]
+    first: list[Any] = [
+        "and",
+        ["inreceptacle", "?o", "?r"],
+        ["objecttype", "?o", obj],
+        ["receptacletype", "?r", target],
+    ]
     first += [[name, "?o"] for name in _TREATED.get(kind, ())]
     if kind == "pick_two_obj_and_place":
         second = ["and", ["not", ["=", "?o", "?o2"]], ["objecttype", "?o2", obj], ["inreceptacle", "?o2", "?r"]]
@@ -209,7 +217,9 @@ def _attempt(split: str, dice: _Dice) -> dict[str, Any] | None:
     for (kind, _, _), n in asked.items():
         kinds[kind] = kinds.get(kind, 0) + n
     kind = dice.weighted(kinds)
-    _, wanted, target = task = dice.weighted({key: math.isqrt(n * 10_000) for key, n in asked.items() if key[0] == kind})
+    _, wanted, target = task = dice.weighted(
+        {key: math.isqrt(n * 10_000) for key, n in asked.items() if key[0] == kind}
+    )
     objects = _objects(dice, here, names, task)
     if objects is None:
         return None
@@ -219,8 +229,16 @@ def _attempt(split: str, dice: _Dice) -> dict[str, Any] | None:
         for mate in _doubles(dice, r, names, places, table["double"]):
             inside[mate].append(o)
     sentence = dice.one(_SENTENCES[kind]).format(o=wanted, t=target)
-    flags = [here["objs"][name][0] for name, _ in objects]
-    recs = [[name, number, name + "type", place, int(name in _OPENABLE), 0] for name, number, place in _number(names, places)]
+    if _search_cost(here, names, objects, task) > MAX_SEARCH:
+        return None
+    fits = {rec + "type": set(table["fits"].get(rec + "type", ())) for rec in set(names)}
+    homes = set().union(*fits.values())
+    movable = [~0 if name + "type" in homes else ~FLAGS["pickupable"] for name, _ in objects]
+    flags = [here["objs"][name][0] & mask for (name, _), mask in zip(objects, movable)]
+    recs = [
+        [name, number, name + "type", place, int(name in _OPENABLE), 0]
+        for name, number, place in _number(names, places)
+    ]
     ids = [f"{name} {i}" for i, (name, _) in enumerate(objects)]
     rec_ids = [f"{name} {i}" for i, name in enumerate(names)]
     obj_types = {i: name + "type" for i, (name, _) in zip(ids, objects)}
@@ -240,9 +258,7 @@ def _attempt(split: str, dice: _Dice) -> dict[str, Any] | None:
         "at": [],
         "inner": [],
         "held": -1,
-        "fits": {
-            name + "type": [t for t in table["fits"].get(name + "type", []) if t in present] for name in sorted(set(names))
-        },
+        "fits": {rec: sorted(types & present) for rec, types in sorted(fits.items()) if types & present},
         "goal": compile_goal(
             goal, rec_ids, {i: name + "type" for i, name in zip(rec_ids, names)}, ids, obj_types, dict(zip(ids, flags))
         ),
@@ -293,6 +309,28 @@ def _objects(
             return None
         found += placed
     return found
+
+
+def _search_cost(
+    here: Mapping[str, Any], names: tuple[str, ...], objects: list[tuple[str, int]], task: tuple[str, str, str]
+) -> int:
+    """Actions spent looking into receptacles, likeliest first, until everything that the task needs has been seen."""
+    kind, wanted, target = task
+    needs = [(wanted, 2 if kind == "pick_two_obj_and_place" else 1)]
+    if kind == "look_at_obj_in_light":
+        needs.append((target, 1))
+    total = 0
+    looked: set[int] = set()
+    for name, count in needs:
+        rates, spots = here["rates"][name], [r for thing, r in objects if thing == name]
+        cost = [2 if rec in _OPENABLE else 1 for rec in names]
+        order = sorted(range(len(names)), key=lambda r: (-rates.get(names[r], 0.0) / cost[r], r))
+        for r in order:
+            if sum(spot in looked for spot in spots) >= count:
+                break
+            total += cost[r] if r not in looked else 0
+            looked.add(r)
+    return total
 
 
 def _doubles(

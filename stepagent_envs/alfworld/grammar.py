@@ -237,7 +237,9 @@ def read_grammar(text: str) -> tuple[Wording, str]:
         return _pattern(grammar.one(rule), known, rule)
 
     commands = {
-        "goto": _command(grammar.template("gotolocation"), "gotolocation", ("[{r.name | " + _ALL.replace("l:", "lend:") + "}]",)),
+        "goto": _command(
+            grammar.template("gotolocation"), "gotolocation", ("[{r.name | " + _ALL.replace("l:", "lend:") + "}]",)
+        ),
         "open": _command(grammar.template("openobject"), "openobject", ("{r}",)),
         "close": _command(grammar.template("closeobject"), "closeobject", ("{r}",)),
         "take": _command(grammar.template("pickupobject"), "pickupobject", ("{o}", "{r}")),

@@ -121,6 +121,7 @@ _SCHEMAS = {
 }
 """Action -> first 16 hex digits of the SHA-256 of its schema, the chosen types left out (see `_schema`)."""
 
+
 def _schema(action: list[Any]) -> tuple[str, tuple[str, ...]]:
     """The digest of an action and the types that its `(or (receptacleType ?r X) …)` names."""
     chosen: list[str] = []
@@ -128,8 +129,10 @@ def _schema(action: list[Any]) -> tuple[str, tuple[str, ...]]:
     def strip(expr: Any) -> Any:
         if not isinstance(expr, list):
             return expr
-        if expr and expr[0] == "or" and all(
-            isinstance(e, list) and len(e) == 3 and e[0] in ("receptacletype", "objecttype") for e in expr[1:]
+        if (
+            expr
+            and expr[0] == "or"
+            and all(isinstance(e, list) and len(e) == 3 and e[0] in ("receptacletype", "objecttype") for e in expr[1:])
         ):
             chosen.extend(e[2] for e in expr[1:])
             return ["or", sorted({f"{e[0]} {e[1]}" for e in expr[1:]})]
@@ -208,4 +211,6 @@ def _check_fact(fact: list[str], objects: dict[str, str], domain: Domain) -> Non
         if word not in objects:
             raise DataError(f"the problem's fact ({' '.join(fact)}) names {word!r}, which is not among its objects")
         if objects[word] != kind:
-            raise DataError(f"the problem's fact ({' '.join(fact)}) has {word!r} of type {objects[word]!r}, not {kind!r}")
+            raise DataError(
+                f"the problem's fact ({' '.join(fact)}) has {word!r} of type {objects[word]!r}, not {kind!r}"
+            )

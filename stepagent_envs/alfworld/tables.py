@@ -138,7 +138,11 @@ class _Counter:
                 "objs": objs,
                 "tasks": [[*task, n] for task, n in sorted(self.tasks[room].items())],
                 "rates": {
-                    name: {rec: round(self.hits[room][name][rec] / n, 4) for rec, n in sorted(seats.items()) if self.hits[room][name][rec]}
+                    name: {
+                        rec: round(self.hits[room][name][rec] / n, 4)
+                        for rec, n in sorted(seats.items())
+                        if self.hits[room][name][rec]
+                    }
                     for name, seats in sorted(self.seats[room].items())
                 },
             }

@@ -1,0 +1,129 @@
+"""StepAgent-ALFWorld-v0: household tasks in text (see docs/environments/alfworld.md)."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from stepagent_envs.alfworld.engine import State, World
+from stepagent_envs.alfworld.experts import explorer, oracle
+from stepagent_envs.alfworld.refusals import explain
+from stepagent_envs.alfworld.sources import Builtin, open_source
+from stepagent_envs.core import MAX_ACTION_LENGTH, Outcome, TextEnv
+from stepagent_envs.tasks import Task, TaskSet
+
+__all__ = ["ALFWorldEnv", "REFUSED"]
+
+REFUSED = "Nothing happens."
+"""The original's answer to every command that is not admissible."""
+
+_TASK_PREFIX = "Your task is to: "
+_EXPERTS = {"explorer": explorer, "oracle": oracle}
+
+
+class ALFWorldEnv(TextEnv):
+    """ALFWorld's text games: find things in a room, perhaps clean, heat or cool them, and put them where they belong.
+
+    Observations, admissible commands, refusals and the goal test are those of the original engine, word for word.
+
+    Args:
+        split: "train", "dev", "valid_seen" or "valid_unseen" (imported data also have "fit": train without dev).
+        data: "builtin" (made by the package), "official" (imported before), or the path of games.
+        max_steps: step limit, 50 by default.
+        admissible, expert, compat, render_mode: see `TextEnv`; nothing differs from the original, so `compat` changes
+            nothing.
+    """
+
+    world: ClassVar[str] = "alfworld"
+    env_id: ClassVar[str] = "StepAgent-ALFWorld-v0"
+    experts: ClassVar[tuple[str, ...]] = tuple(_EXPERTS)
+
+    def __init__(
+        self,
+        *,
+        split: str = "train",
+        data: str = "builtin",
+        max_steps: int | str | None = None,
+        admissible: bool = True,
+        expert: bool | str = False,
+        compat: str | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        super().__init__(
+            split=split,
+            data=data,
+            max_steps=max_steps,
+            admissible=admissible,
+            expert=expert,
+            compat=compat,
+            render_mode=render_mode,
+        )
+        self._source = open_source(self.data)
+        self._source.tasks(split)
+        self._world: World | None = None
+
+    @property
+    def data_hash(self) -> str:
+        """Hash of the games in use (hex)."""
+        return self._source.hash
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits, without "all"."""
+        return tuple(self._source.splits)
+
+    def tasks(self, split: str) -> TaskSet:
+        """The tasks of a split in frozen order, or of "all"."""
+        return self._source.tasks(split)
+
+    def task(self, task_id: str) -> Task:
+        """The task of an id; built-in data also have `alfworld:builtin-1:extra/N` for any N."""
+        if isinstance(self._source, Builtin) and self._source.extra(task_id):
+            return self._source.task(task_id)
+        return super().task(task_id)
+
+    def _default_step_limit(self, task: Task) -> int:
+        return 50
+
+    @property
+    def _play(self) -> World:
+        assert self._world is not None
+        return self._world
+
+    def _start(self, task: Task) -> Outcome:
+        game = self._source.game(task.id.split(":", 2)[2])
+        if self._world is None:
+            self._world = World(game)
+        return Outcome(self._world.reset(game))
+
+    def _apply(self, action: str) -> Outcome:
+        world = self._play
+        if len(action) > MAX_ACTION_LENGTH:
+            return Outcome(REFUSED, error=f"an action of {len(action)} characters; {MAX_ACTION_LENGTH} are the most")
+        answer = world.act(action)
+        if answer is None:
+            return Outcome(REFUSED, error=explain(world, action))
+        if world.won():
+            return Outcome(answer, score=1.0, raw_score=1.0, success=True, ended=True)
+        return Outcome(answer)
+
+    def _goal(self) -> str:
+        return self._play.game.task.removeprefix(_TASK_PREFIX)
+
+    def _admissible(self) -> list[str]:
+        return self._play.admissible()
+
+    def _expert(self, name: str) -> str | None:
+        return _EXPERTS[name](self._play)
+
+    def _state_key(self) -> str:
+        return repr(self._play.save())
+
+    def _save(self) -> tuple[State, int, int]:
+        world = self._play
+        return world.save(), world.seen, world.known
+
+    def _load(self, task: Task, state: tuple[State, int, int]) -> None:
+        game = self._source.game(task.id.split(":", 2)[2])
+        if self._world is None:
+            self._world = World(game)
+        self._world.load(game, *state)
