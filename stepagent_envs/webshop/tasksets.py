@@ -1,0 +1,215 @@
+"""Tasks of a shop: ids, and the splits, ours and the published ones."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from stepagent_envs.errors import DataError, TaskError, did_you_mean
+from stepagent_envs.tasks import Task, TaskSet
+from stepagent_envs.webshop.catalogue import Catalogue
+from stepagent_envs.webshop.goals import SPLITS, GoalTable, goal_of, human_goal_of
+from stepagent_envs.webshop.importer import ETO_FILES
+from stepagent_envs.webshop.reward import Goal
+
+__all__ = ["GoalSet", "ShopTasks", "SPLIT_NAMES"]
+
+HUMAN_SPLITS = ("human", "human_train", "human_dev", "human_test")
+PUBLISHED = {
+    "published_test": (0, 500),
+    "published_dev": (500, 1500),
+    "published_train": (1500, None),
+    "published_rl_train": (500, None),
+}
+"""Ranges of synthetic goals by index: the original's test, eval and train, and all after the first 500 as the GiGPO line trains."""
+
+_HUMAN_PUBLISHED = {"published_human_test": (0, 500), "published_human_dev": (500, 1500)}
+_HUMAN_PUBLISHED_OPEN: dict[str, tuple[int, int | None]] = {**_HUMAN_PUBLISHED, "published_human_train": (1500, None)}
+ETO = ("eto_train", "eto_test")
+SPLIT_NAMES = (*SPLITS, *HUMAN_SPLITS, *PUBLISHED, *_HUMAN_PUBLISHED_OPEN, *ETO, "all")
+
+
+class GoalSet(TaskSet):
+    """A task set over millions of goals: ids are made when asked for.
+
+    Args:
+        name: of the split. codes: a goal each, synthetic ones as their index, human ones as -1 - index.
+        id_of, code_of: between codes and ids (`code_of` gives None for an id that is none).
+        resolve: makes the `Task` of a code.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        codes: npt.NDArray[np.int64],
+        id_of: Callable[[int], str],
+        code_of: Callable[[str], int | None],
+        resolve: Callable[[int], Task],
+    ) -> None:
+        self.name = name
+        self._codes = codes
+        self._id_of = id_of
+        self._code_of = code_of
+        self._task = resolve
+        self._order: npt.NDArray[np.int64] | None = None
+
+    @property
+    def ids(self) -> tuple[str, ...]:  # type: ignore[override]
+        """All ids, in order (made anew at each call)."""
+        return tuple(self._id_of(int(code)) for code in self._codes)
+
+    @property
+    def hash(self) -> str:
+        """Hash of the ids, as `tasks.hash_ids` computes it."""
+        digest = hashlib.sha256()
+        for code in self._codes:
+            digest.update(f"{self._id_of(int(code))}\n".encode())
+        return digest.hexdigest()
+
+    def _position(self, item: object) -> int | None:
+        task_id = item.id if isinstance(item, Task) else item
+        code = self._code_of(task_id) if isinstance(task_id, str) else None
+        if code is None:
+            return None
+        if self._order is None:
+            self._order = np.argsort(self._codes)
+        place = int(np.searchsorted(self._codes, code, sorter=self._order))
+        if place < len(self._codes) and int(self._codes[self._order[place]]) == code:
+            return int(self._order[place])
+        return None
+
+    def get(self, task_id: str) -> Task:
+        """The task of an id; raises `TaskError` for an id that is not in this set."""
+        position = self._position(task_id)
+        if position is None:
+            examples = [self._id_of(int(code)) for code in self._codes[:2]]
+            raise TaskError(f"no task {task_id!r} in split {self.name!r}; {did_you_mean(str(task_id), examples)}")
+        return self[position]
+
+    def index_of(self, task_id: str) -> int:
+        """Position of an id in the frozen order."""
+        self.get(task_id)
+        position = self._position(task_id)
+        assert position is not None
+        return position
+
+    def __contains__(self, item: object) -> bool:
+        return self._position(item) is not None
+
+    def __len__(self) -> int:
+        return len(self._codes)
+
+    @overload
+    def __getitem__(self, index: int) -> Task: ...
+    @overload
+    def __getitem__(self, index: slice) -> TaskSet: ...
+    def __getitem__(self, index: int | slice) -> Task | TaskSet:
+        if isinstance(index, slice):
+            return GoalSet(self.name, self._codes[index], self._id_of, self._code_of, self._task)
+        return self._task(int(self._codes[index]))
+
+    def __iter__(self) -> Iterator[Task]:
+        return (self._task(int(code)) for code in self._codes)
+
+
+class ShopTasks:
+    """The tasks of a catalogue.
+
+    Args:
+        catalogue: the opened store.
+    """
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self.catalogue = catalogue
+        self._synthetic = GoalTable(catalogue.folder, "goals")
+        self._human = GoalTable(catalogue.folder, "human")
+        self._prefix = f"webshop:{catalogue.info.name}:"
+        self.goal: Callable[[str], Goal] = lru_cache(maxsize=4096)(self._goal)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Splits that these data have, without `"all"`."""
+        return tuple(name for name in SPLIT_NAMES if name != "all" and self._has(name))
+
+    def _has(self, name: str) -> bool:
+        try:
+            return len(self._codes(name)) > 0
+        except TaskError:
+            return False
+
+    def split(self, name: str) -> GoalSet:
+        """The tasks of a split; raises `TaskError` for an unknown split, or one that these data cannot have."""
+        if name not in SPLIT_NAMES:
+            raise TaskError(f"webshop has no split {name!r}; {did_you_mean(name, SPLIT_NAMES)}")
+        return GoalSet(name, self._codes(name), self._id, self._code, self._task)
+
+    def _codes(self, name: str) -> npt.NDArray[np.int64]:
+        synthetic = np.arange(len(self._synthetic), dtype=np.int64)
+        human = -1 - np.arange(len(self._human), dtype=np.int64)
+        if name in SPLITS:
+            return synthetic[self._synthetic.indices(name)]
+        if name == "all":
+            return np.concatenate((synthetic, human))
+        if name == "human":
+            return human
+        if name in HUMAN_SPLITS:
+            return human[self._human.indices(name.removeprefix("human_"))]
+        if name in PUBLISHED:
+            return self._range(name, synthetic, *PUBLISHED[name])
+        if name in _HUMAN_PUBLISHED_OPEN:
+            return self._range(name, human, *_HUMAN_PUBLISHED_OPEN[name])
+        return self._listed(name, human)
+
+    def _range(self, name: str, codes: npt.NDArray[np.int64], start: int, end: int | None) -> npt.NDArray[np.int64]:
+        if not self.catalogue.info.name.startswith("official"):
+            raise TaskError(f"split {name!r} belongs to the official data; use one of {', '.join(SPLITS)}")
+        return codes[start:end]
+
+    def _listed(self, name: str, human: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        path = self.catalogue.folder / ETO_FILES[ETO.index(name)]
+        if not path.is_file():
+            raise TaskError(f"split {name!r} needs {path.name} beside the imported files; import them together")
+        try:
+            indices = json.loads(path.read_text(encoding="utf-8"))
+            wanted = np.array(indices, np.int64)
+        except (ValueError, TypeError):
+            raise DataError(f"{path}: no list of goal numbers; import the data again") from None
+        if wanted.size and int(wanted.max()) >= len(human):
+            raise TaskError(
+                f"split {name!r} counts in the 12,087 human goals of the full data set; these data hold {len(human)}"
+            )
+        return human[wanted]
+
+    def _id(self, code: int) -> str:
+        return f"{self._prefix}goal-{code}" if code >= 0 else f"{self._prefix}human-{-1 - code}"
+
+    def _code(self, task_id: str) -> int | None:
+        if not task_id.startswith(self._prefix):
+            return None
+        kind, _, number = task_id[len(self._prefix) :].partition("-")
+        if not (number.isascii() and number.isdigit()) or (len(number) > 1 and number[0] == "0"):
+            return None
+        return int(number) if kind == "goal" else -1 - int(number) if kind == "human" else None
+
+    def _task(self, code: int) -> Task:
+        table, index = (self._synthetic, code) if code >= 0 else (self._human, -1 - code)
+        row, _ = table[index]
+        product = self.catalogue.product(row)
+        split = table.split(index)
+        metadata: dict[str, Any] = {"product_kind": product.query, "goal": "synthetic" if code >= 0 else "human"}
+        return Task(self._id(code), product.category, split if code >= 0 else f"human_{split}", metadata)
+
+    def _goal(self, task_id: str) -> Goal:
+        code = self._code(task_id)
+        table, index = (self._human, -1 - code) if code is not None and code < 0 else (self._synthetic, code)
+        if index is None or not 0 <= index < len(table):
+            raise TaskError(f"no task {task_id!r}; ids look like {self._id(0)!r}")
+        row, number = table[index]
+        product = self.catalogue.product(row)
+        return goal_of(product, number) if table is self._synthetic else human_goal_of(product, number)
