@@ -1,7 +1,7 @@
 """From a game's PDDL and grammar to a compact record: the plain JSON values that the engine plays from.
 
-A record holds only what can ever be seen or done. Numbers follow the original: within a kind of thing the ids are sorted
-and numbered downwards, so that the first of a sorted list bears the highest number.
+A record holds only what can ever be seen or done. Numbers follow the original: within a kind of thing the ids are
+sorted and numbered downwards, so that the first of a sorted list bears the highest number.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def compile_problem(problem: Problem, domain: Domain) -> dict[str, Any]:
 def _elsewhere(
     objs: list[str],
     at: list[tuple[str, str]],
-    inside: list[tuple[str, ...]],
+    inside: list[tuple[str, str]],
     rec_loc: dict[str, str],
     obj_index: dict[str, int],
     loc_index: dict[str, int],

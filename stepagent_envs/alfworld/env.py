@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from stepagent_envs.alfworld.engine import State, World
 from stepagent_envs.alfworld.experts import explorer, oracle

@@ -1,9 +1,9 @@
 """Two experts that answer from any state: `explorer` knows what it has been shown, `oracle` knows everything.
 
 Both plan in deeds (take, treat, put, use), each done at a receptacle. Going costs one action wherever one goes, so the
-cost of a sequence of deeds is the deeds plus one for every change of place and one for every closed receptacle opened on
-the way. The oracle takes the cheapest sequence. The explorer does the same with what it knows, and while that is not
-enough it looks into the unseen receptacle with the best chance per action, by the frequencies of the train games.
+cost of a sequence of deeds is the deeds plus one for every change of place and one for every closed receptacle opened
+on the way. The oracle takes the cheapest sequence. The explorer does the same with what it knows, and while that is
+not enough it looks into the unseen receptacle with the best chance per action, by the frequencies of the train games.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ class Aim(NamedTuple):
     """What a game asks for.
 
     Attributes:
-        wanted: objects that can serve, as bits. count: how many are needed in one receptacle.
+        wanted: objects that can serve, as bits. needed: how many are needed in one receptacle.
         want: properties they need. verb: how to get them ("" where none are needed); treats: where, as indices.
         targets: receptacles that can serve; empty where the object is to be held under a lamp.
         lamps: lamps that can serve, as bits.
     """
 
     wanted: int
-    count: int
+    needed: int
     want: int
     verb: str
     treats: tuple[int, ...]
@@ -46,24 +46,26 @@ class Aim(NamedTuple):
 
 def aim_of(game: Game) -> Aim:
     """The aim of a game, kept with the game."""
-    if game.aim is None:
-        game.aim = _aim(game)
-    return game.aim
+    aim: Aim | None = game.aim
+    if aim is None:
+        game.aim = aim = _aim(game)
+    return aim
 
 
 def _aim(game: Game) -> Aim:
-    wanted, count, want, targets, lamps = 0, 1, 0, (), 0
+    wanted, needed, want, lamps = 0, 1, 0, 0
+    targets: tuple[int, ...] = ()
     for recs, at_place, things, _ in game.goal:
         if at_place:
             lamps = things[0][0]
         elif recs is None:
             wanted = things[0][0]
         else:
-            targets, wanted, want, count = recs, things[0][0], things[0][1], len(things)
+            targets, wanted, want, needed = recs, things[0][0], things[0][1], len(things)
     verb, places = {CLEAN: ("clean", game.sinks), HOT: ("heat", game.heaters), COOL: ("cool", game.coolers)}.get(
         want, ("", 0)
     )
-    return Aim(wanted, count, want, verb, tuple(bits(places)), targets, lamps)
+    return Aim(wanted, needed, want, verb, tuple(bits(places)), targets, lamps)
 
 
 class _View:
@@ -233,7 +235,7 @@ def _plan_first_of_two(view: _View) -> list[Deed]:
 def _plan(view: _View, lit: int) -> list[Deed]:
     if view.aim.lamps or not view.aim.targets:
         return _plan_light(view, lit)
-    return _plan_two(view) if view.aim.count == 2 else _plan_one(view)
+    return _plan_two(view) if view.aim.needed == 2 else _plan_one(view)
 
 
 def _command(view: _View, deed: Deed) -> str:
@@ -275,7 +277,7 @@ def explorer(world: World) -> str | None:
     contents = [inside if seen >> r & 1 else inside & handled for r, inside in enumerate(world.contents)]
     view = _View(world, contents, _having(world, aim.wanted & world.known, aim.want))
     deeds = _plan(view, _having(world, aim.lamps, TOGGLED))
-    if not deeds and aim.count == 2:
+    if not deeds and aim.needed == 2:
         deeds = _plan_first_of_two(view)
     holds_wanted = world.held >= 0 and bool(aim.wanted >> world.held & 1)
     if not deeds and aim.lamps and not holds_wanted:

@@ -1,8 +1,9 @@
 """Built-in games: households drawn from the frequencies of the official train games, without end and for ever the same.
 
 A room plan says which receptacles stand where; a game puts objects into it and asks for something. Train, dev and
-valid_seen share the train plans; valid_unseen has plans of its own, as in the original. Every draw comes from a generator
-seeded with the SHA-256 of the game's name, and only its `random()` is used, which Python keeps the same in every version.
+valid_seen share the train plans; valid_unseen has plans of its own, as in the original. Every draw comes from a
+generator seeded with the SHA-256 of the game's name, and only its `random()` is used, which Python keeps the same in
+every version.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from functools import lru_cache
 from typing import Any, TypeVar
 
 from stepagent_envs.alfworld import tables
-from stepagent_envs.alfworld.goal import TASK_TYPES, compile_goal
+from stepagent_envs.alfworld.goal import compile_goal
 from stepagent_envs.alfworld.grammar import FLAGS, Wording
 from stepagent_envs.alfworld.pddl import Expr
 
@@ -187,7 +188,7 @@ def plan(room: str, name: str) -> tuple[tuple[str, ...], tuple[int, ...], int]:
         else:
             places.append(used)
             used += 1
-    tops = [place for place, rec in zip(places, names) if rec == "countertop"]
+    tops = [place for place, rec in zip(places, names, strict=True) if rec == "countertop"]
     places = [dice.one(tops) if place < 0 else place for place in places]
     order = dice.shuffled(range(used + 1 + dice.below(4)))  # windows and the like have places of their own
     return tuple(names), tuple(order[place] for place in places), len(order)
@@ -223,7 +224,7 @@ def _attempt(split: str, dice: _Dice) -> dict[str, Any] | None:
     objects = _objects(dice, here, names, task)
     if objects is None:
         return None
-    inside = [[] for _ in names]
+    inside: list[list[int]] = [[] for _ in names]
     for o, (_, r) in enumerate(objects):
         inside[r].append(o)
         for mate in _doubles(dice, r, names, places, table["double"]):
@@ -234,14 +235,16 @@ def _attempt(split: str, dice: _Dice) -> dict[str, Any] | None:
     fits = {rec + "type": set(table["fits"].get(rec + "type", ())) for rec in set(names)}
     homes = set().union(*fits.values())
     movable = [~0 if name + "type" in homes else ~FLAGS["pickupable"] for name, _ in objects]
-    flags = [here["objs"][name][0] & mask for (name, _), mask in zip(objects, movable)]
+    flags = [here["objs"][name][0] & mask for (name, _), mask in zip(objects, movable, strict=True)]
     recs = [
         [name, number, name + "type", place, int(name in _OPENABLE), 0]
         for name, number, place in _number(names, places)
     ]
     ids = [f"{name} {i}" for i, (name, _) in enumerate(objects)]
     rec_ids = [f"{name} {i}" for i, name in enumerate(names)]
-    obj_types = {i: name + "type" for i, (name, _) in zip(ids, objects)}
+    obj_types = {i: name + "type" for i, (name, _) in zip(ids, objects, strict=True)}
+    rec_types = {i: name + "type" for i, name in zip(rec_ids, names, strict=True)}
+    flag_of = dict(zip(ids, flags, strict=True))
     goal = goal_formula(kind, wanted + "type", target + "type")
     present = {name + "type" for name, _ in objects}
     return {
@@ -252,16 +255,14 @@ def _attempt(split: str, dice: _Dice) -> dict[str, Any] | None:
         "recs": recs,
         "objs": [
             [name, number, name + "type", bits]
-            for (name, number, _), bits in zip(_number([name for name, _ in objects], [0] * len(objects)), flags)
+            for (name, number, _), bits in zip(_number([name for name, _ in objects], flags), flags, strict=True)
         ],
         "inside": inside,
         "at": [],
         "inner": [],
         "held": -1,
         "fits": {rec: sorted(types & present) for rec, types in sorted(fits.items()) if types & present},
-        "goal": compile_goal(
-            goal, rec_ids, {i: name + "type" for i, name in zip(rec_ids, names)}, ids, obj_types, dict(zip(ids, flags))
-        ),
+        "goal": compile_goal(goal, rec_ids, rec_types, ids, obj_types, flag_of),
         "sinks": ["sinktype", "sinkbasintype"],
         "heaters": ["microwavetype"],
         "coolers": ["fridgetype"],
@@ -277,7 +278,7 @@ def _number(names: Sequence[str], places: Sequence[int]) -> list[tuple[str, int,
     for name in names:
         left[name] = left.get(name, 0) + 1
     result = []
-    for name, place in zip(names, places):
+    for name, place in zip(names, places, strict=True):
         result.append((name, left[name], place))
         left[name] -= 1
     return result

@@ -88,8 +88,8 @@ def compile_goal(
 
     Returns:
         The parts: `recs` (indices of possible receptacles, or None where the part needs none), `here` (the agent must
-        stand at it), `objs` (for each object variable: [possible objects, condition bits, is in the receptacle, is held])
-        and `differ` (pairs of positions in `objs`).
+        stand at it), `objs` (for each object variable: [possible objects, condition bits, is in the receptacle, is
+        held]) and `differ` (pairs of positions in `objs`).
     """
     variables, literals = flatten(goal)
     for literal in literals:

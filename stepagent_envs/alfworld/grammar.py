@@ -1,8 +1,8 @@
 """Reading a game's own grammar: how its commands are written and what it answers.
 
 A game carries its wording with it (two are in circulation, "put X in/on Y" and "move X to Y"), so nothing of it is
-built in here. What is fixed is the shape of the rules: which facts decide between answers. A grammar of another shape is
-refused with the name of the rule, never played approximately.
+built in here. What is fixed is the shape of the rules: which facts decide between answers. A grammar of another shape
+is refused with the name of the rule, never played approximately.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Wording:
         intro: patterns of the first observation, with {look} and {task}.
         said_goto, said_open: with {r}, {loc} and {seen}; the other `said_…` with {o}, {r} or {k} (the knife).
         seen_open, seen_closed, seen_on: what a receptacle shows, with {r} and {list}.
-        object_rules: (property bits that must hold, answer to `examine <object>` with {o}, and {list} for what is in it).
+        object_rules: (property bits that must hold, answer to `examine <object>` with {o}, {list} for its contents).
         look_here: with {here} and {floor}; look_middle: with {all}.
         item: how one thing of a list is named; comma, last_comma, nothing: how lists are joined.
         said_help: the answer to `help`, or None where the game has no such command.
@@ -107,7 +107,7 @@ class Wording:
         names = {f.name for f in fields(cls)}
         if set(value) != names:
             raise DataError(f"a wording with the wrong fields ({sorted(names ^ set(value))[0]!r})")
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
         values["object_rules"] = tuple((bits, text) for bits, text in value["object_rules"])
         return cls(**values)
 
@@ -216,7 +216,7 @@ def read_grammar(text: str) -> tuple[Wording, str]:
     """
     grammar = _Grammar(text)
     o, r = {"{o.name}": "o"}, {"{r.name}": "r"}
-    look = _look(grammar)
+    look: dict[str, Any] = _look(grammar)
     conditions = [c for c, _ in grammar.alternatives("examineReceptacle.feedback")]
     if conditions != list(_SEEN):
         raise DataError("the grammar's rule 'examineReceptacle.feedback' has another shape than this engine knows")
@@ -236,7 +236,7 @@ def read_grammar(text: str) -> tuple[Wording, str]:
         rule = grammar.feedback(action).strip("#")
         return _pattern(grammar.one(rule), known, rule)
 
-    commands = {
+    commands: dict[str, Any] = {
         "goto": _command(
             grammar.template("gotolocation"), "gotolocation", ("[{r.name | " + _ALL.replace("l:", "lend:") + "}]",)
         ),

@@ -5,8 +5,8 @@ Understood are, below the path given (or the path itself):
 - `<split>.jsonl` or `.jsonl.xz`, one game a line with an `id`;
 - `.zip` files that hold either.
 
-A damaged game is named with what is wrong with it and left out; the others are imported. Games that the publisher marked
-as not solvable are left out, as the original does.
+A damaged game is named with what is wrong with it and left out; the others are imported. Games that the publisher
+marked as not solvable are left out, as the original does.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ import io
 import json
 import lzma
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
@@ -114,7 +116,7 @@ def _room(game_id: str, record: dict[str, Any]) -> str | None:
     return (room_of_scene(int(scene)) if scene.isdigit() else None) or room_of(rec[0] for rec in record["recs"])
 
 
-# --- finding games -----------------------------------------------------------------------------------------------------
+# --- finding games ---------------------------------------------------------------------------------------------------
 
 
 def raw_games(source: Path) -> Iterator[Raw]:
@@ -153,10 +155,11 @@ def _from_zip(path: Path) -> Iterator[Raw]:
         for name in sorted(archive.namelist()):
             inner = PurePosixPath(name)
             if inner.name == "game.tw-pddl":
-                yield f"{path}:{name}", _game_id(inner.parent.parts), _reader(lambda n=name: archive.read(n))
+                yield f"{path}:{name}", _game_id(inner.parent.parts), _reader(partial(archive.read, name))
             elif name.endswith((".jsonl", ".jsonl.xz")):
-                content: Any = io.BytesIO(archive.read(name))
-                yield from _from_lines(f"{path}:{name}", lzma.open(content) if name.endswith(".xz") else content)
+                content = archive.read(name)
+                plain = io.BytesIO(lzma.decompress(content) if name.endswith(".xz") else content)
+                yield from _from_lines(f"{path}:{name}", plain)
 
 
 def _from_lines(where: str, file: IO[bytes]) -> Iterator[Raw]:
@@ -179,9 +182,13 @@ def _from_lines(where: str, file: IO[bytes]) -> Iterator[Raw]:
             if not isinstance(game_id, str) or game_id.count("/") < 1:
                 yield spot, spot, _fail("its field 'id' is not like 'train/<task>/<trial>'")
                 continue
-            yield spot, game_id, lambda value=value: value
+            yield spot, game_id, partial(_same, value)
     except (EOFError, lzma.LZMAError) as error:
         yield where, f"{where}:end", _fail(f"damaged after line {number} ({error})")
+
+
+def _same(value: Any) -> Any:
+    return value
 
 
 def _fail(message: str) -> Callable[[], Any]:
@@ -195,7 +202,7 @@ def _reader(content: Callable[[], bytes]) -> Callable[[], Any]:
     def read() -> Any:
         try:
             return json.loads(content())
-        except (OSError, zipfile.BadZipFile) as error:
+        except (OSError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
             raise DataError(f"it cannot be read ({error})") from None
         except ValueError as error:
             raise DataError(f"it is no JSON ({error}); is the file cut off?") from None

@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any, TypeAlias
 
 from stepagent_envs.errors import DataError
 
 __all__ = ["Domain", "Expr", "Problem", "parse", "read_domain", "read_problem"]
 
-Expr = Union[str, list[Any]]
+Expr: TypeAlias = "str | list[Any]"
 """An s-expression: a word or a list of s-expressions."""
 
 _TOKEN = re.compile(r"[()]|[^\s()]+")
@@ -207,7 +207,7 @@ def _check_fact(fact: list[str], objects: dict[str, str], domain: Domain) -> Non
         raise DataError(f"the problem uses the unknown predicate {fact[0]!r}")
     if len(kinds) != len(fact) - 1:
         raise DataError(f"the problem gives {fact[0]!r} {len(fact) - 1} arguments instead of {len(kinds)}")
-    for word, kind in zip(fact[1:], kinds):
+    for word, kind in zip(fact[1:], kinds, strict=True):
         if word not in objects:
             raise DataError(f"the problem's fact ({' '.join(fact)}) names {word!r}, which is not among its objects")
         if objects[word] != kind:

@@ -22,7 +22,7 @@ ROOMS = ("kitchen", "livingroom", "bedroom", "bathroom")
 
 def room_of_scene(scene: int) -> str | None:
     """The kind of room of an official scene number, or None for a number out of range."""
-    for room, low in zip(ROOMS, (1, 201, 301, 401)):
+    for room, low in zip(ROOMS, (1, 201, 301, 401), strict=True):
         if low <= scene < low + 30:
             return room
     return None
