@@ -1,0 +1,283 @@
+"""The ScienceWorld environment: 30 elementary-school science tasks, on the original simulator."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+import weakref
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from stepagent_envs.core import MAX_ACTION_LENGTH, Outcome, TextEnv
+from stepagent_envs.errors import DataError, InfrastructureError, TaskError, did_you_mean
+from stepagent_envs.scienceworld import catalogue, simulator
+from stepagent_envs.scienceworld.expert import Follower
+from stepagent_envs.tasks import Task, TaskSet
+
+__all__ = ["SIMPLIFICATIONS", "ScienceWorldEnv"]
+
+SIMPLIFICATIONS = (
+    "teleportAction",
+    "selfWateringFlowerPots",
+    "openContainers",
+    "openDoors",
+    "noElectricalAction",
+    "easy",
+)
+"""What the simulator can make easier; `easy` is all the others (electrical actions stay where a task needs them)."""
+
+_REFUSED = "No known action matches that input."
+_SWALLOWED = "Unknown action."
+_NEVER_ACCEPTED = re.compile(r"[^\x20-\x7e]")
+_IDENTITY = re.compile(r'"uuid":"\d+",|(?<=-)\d+(?=":)|"connectedTo": \[[^\]]*\]')
+
+
+class ScienceWorldEnv(TextEnv):
+    """ScienceWorld (Wang et al. 2022), simulator 1.2.3.
+
+    Args:
+        simplification: what is made easier: names of `SIMPLIFICATIONS`, comma-separated, or "" for nothing.
+        call_timeout: seconds until a call to the simulator counts as hung.
+        **settings: see `TextEnv`. `max_steps="eto"` takes ETO's limit for the task.
+
+    Raises:
+        TaskError: an unknown split or simplification.
+        DataError: `data` is not "builtin" (the simulator is the only data set).
+    """
+
+    world: ClassVar[str] = "scienceworld"
+    env_id: ClassVar[str] = "StepAgent-ScienceWorld-v0"
+    experts: ClassVar[tuple[str, ...]] = ("gold",)
+    named_step_limits: ClassVar[tuple[str, ...]] = ("eto",)
+
+    def __init__(self, *, simplification: str = "easy", call_timeout: float = 60.0, **settings: Any) -> None:
+        super().__init__(**settings)
+        if self.data not in ("builtin", "official"):  # one and the same here
+            raise DataError(f"ScienceWorld's data {self.data!r} does not exist: its simulator is all; leave `data` out")
+        self.data = self.settings["data"] = "builtin"
+        names = [name.strip() for name in simplification.split(",") if name.strip()]
+        for name in names:
+            if name not in SIMPLIFICATIONS:
+                raise TaskError(f"unknown simplification {name!r}; {did_you_mean(name, SIMPLIFICATIONS)}")
+        self.simplification = ",".join(names)
+        self.settings["simplification"] = self.simplification
+        self._timeout = call_timeout
+        self._simulator: simulator.Simulator | None = None
+        self._finalizer: weakref.finalize[..., Any] | None = None
+        self._clear()
+        self.tasks(self.split)  # an unknown split is said now
+
+    def _clear(self) -> None:
+        self._loaded: Task | None = None
+        self._lost = False
+        self._description = ""
+        self._history: list[str] = []
+        self._menu: tuple[str, int] | None = None  # the ambiguous action, and how many meanings it has
+        self._follower = Follower(None)
+        self._actions: list[str] | None = None
+
+    # --- data ------------------------------------------------------------------------------------------------------
+
+    @property
+    def data_hash(self) -> str:
+        """SHA-256 (hex) of the simulator's jar and the simplification."""
+        return hashlib.sha256(f"{simulator.jar_hash()}\n{self.simplification}".encode()).hexdigest()
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits (see `tasks`)."""
+        return catalogue.SPLITS
+
+    def tasks(self, split: str) -> TaskSet:
+        """The tasks of a split, sorted by task and variation.
+
+        `train`, `dev`, `test` are the simulator's own variations; `train_gold`, `dev_gold`, `test_gold` those of them
+        that a shipped gold path solves in 100 steps; `eto_train`, `eto_seen`, `eto_unseen` are ETO's lists.
+        """
+        return _task_set(_data_set(self.simplification), split)
+
+    def _default_step_limit(self, task: Task) -> int:
+        limit = catalogue.eto_limits().get(task.type) if self.max_steps == "eto" else None
+        return limit or catalogue.DEFAULT_LIMIT
+
+    # --- the simulator ---------------------------------------------------------------------------------------------
+
+    def _sim(self) -> simulator.Simulator:
+        """The simulator, in the state of the episode."""
+        if self._lost:
+            raise InfrastructureError("the simulator of this episode is gone; call reset()")
+        if self._simulator is None:
+            self._simulator = simulator.acquire(self._timeout)
+            self._finalizer = weakref.finalize(self, simulator.release, self._simulator)
+            if self._loaded is not None:  # this env was copied or closed: its simulator stayed elsewhere
+                self._replay()
+        return self._simulator
+
+    def _drop(self) -> None:
+        """Give the simulator back (a dead one is closed)."""
+        if self._finalizer is not None:
+            self._finalizer()
+        self._simulator = self._finalizer = None
+
+    def close(self) -> None:
+        """Give the simulator back to the pool. The env stays usable: it takes another one when it needs it."""
+        self._drop()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_simulator": None, "_finalizer": None}
+
+    def _load_task(self, task: Task) -> None:
+        """Bring the simulator to the start of a task."""
+        if "noElectricalAction" in self.simplification and ("conductivity" in task.type or "power" in task.type):
+            raise TaskError(f"{task.type} needs electrical actions; leave out the simplification 'noElectricalAction'")
+        self._clear()
+        variation = int(task.metadata["variation"])
+        try:
+            self._description = self._sim().load(task.type, variation, self.simplification)
+        except InfrastructureError:  # an idle simulator that died unseen; a second failure is a real one
+            self._drop()
+            self._description = self._sim().load(task.type, variation, self.simplification)
+        self._loaded = task
+        path = catalogue.gold_paths().get((task.type, variation)) if self.simplification == "easy" else None
+        self._follower = Follower(path)
+
+    def _rewind(self, task: Task, history: Sequence[str], menu: tuple[str, int] | None) -> None:
+        """Bring the simulator to the state after some actions, forward from the present where that is possible."""
+        history = list(history)
+        done = len(self._history)
+        if self._loaded != task or history[:done] != self._history or self._menu:
+            self._load_task(task)
+            done = 0
+        self._sim().steps(history[done:])
+        for action in history[done:]:
+            self._note(action)
+        self._menu = menu
+
+    def _replay(self) -> None:
+        """Bring the simulator, wherever it is, to the state of the episode."""
+        task, history, menu = self._loaded, self._history, self._menu
+        assert task is not None
+        self._clear()
+        self._rewind(task, history, menu)
+
+    def _note(self, action: str) -> None:
+        """An action was carried out."""
+        self._history.append(action)
+        self._follower.saw(action)
+        self._menu = None
+        self._actions = None
+
+    # --- the episode -----------------------------------------------------------------------------------------------
+
+    def _start(self, task: Task) -> Outcome:
+        try:
+            self._load_task(task)
+            return Outcome(self._sim().look())
+        except InfrastructureError:
+            self._lose()
+            raise
+
+    def _lose(self) -> None:
+        self._drop()
+        self._clear()
+        self._lost = True
+
+    def _apply(self, action: str) -> Outcome:
+        if len(action) > MAX_ACTION_LENGTH:
+            return self._refuse(f"the action is longer than {MAX_ACTION_LENGTH} characters")
+        if _NEVER_ACCEPTED.search(action):
+            return self._refuse("an action has printable ASCII characters only")
+        try:
+            return self._play(action)
+        except InfrastructureError:
+            self._lose()
+            raise
+
+    def _refuse(self, error: str) -> Outcome:
+        before = self._outcome
+        return Outcome(_REFUSED, before.score, before.raw_score, error=error)
+
+    def _play(self, action: str) -> Outcome:
+        sent = [action]
+        if self._menu is not None and action.strip().isdigit() and int(action) < self._menu[1]:
+            sent = [self._menu[0], str(int(action))]
+            self._sim().step(sent[0])
+        reply = self._sim().step(sent[-1])
+        if reply.broken:
+            self._replay()
+            return self._refuse("the simulator fails inside this action")
+        if reply.observation == _REFUSED:
+            return self._refuse("the simulator knows no such action for the objects here")
+        if reply.menu and self.compat is None:
+            # The question is kept here and the simulator goes on as if it had not been asked: its own menu would
+            # swallow the next action and let time pass.
+            self._sim().leave_menu()
+            self._menu = (action, reply.menu)
+            return self._outcome_of(reply)
+        for word in sent:
+            self._note(word)
+        outcome = self._outcome_of(reply)
+        if reply.observation.startswith(_SWALLOWED):
+            outcome.error = "not an answer to the open menu, which is closed now; time has passed"
+        return outcome
+
+    def _outcome_of(self, reply: simulator.Reply) -> Outcome:
+        raw = round(100 * reply.score)
+        return Outcome(
+            reply.observation,
+            score=min(max(raw / 100, 0.0), 1.0),
+            raw_score=float(raw),
+            success=reply.completed and raw >= 0,
+            ended=reply.completed or raw < 0,
+        )
+
+    def _goal(self) -> str:
+        return self._description
+
+    def _admissible(self) -> list[str]:
+        if self._actions is None:
+            self._actions = sorted(set(self._sim().valid_actions()))
+        if self._menu is None:
+            return list(self._actions)
+        return [str(i) for i in range(self._menu[1])] + self._actions
+
+    def _expert(self, name: str) -> str | None:
+        return self._follower.next(self._menu[0] if self._menu else None)
+
+    # --- state -----------------------------------------------------------------------------------------------------
+
+    def _state_key(self) -> str:
+        sim = self._sim()
+        text = _IDENTITY.sub("", sim.tree()) + sim.progress() + repr(self._menu)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    def _save(self) -> tuple[tuple[str, ...], tuple[str, int] | None]:
+        return tuple(self._history), self._menu
+
+    def _load(self, task: Task, state: tuple[tuple[str, ...], tuple[str, int] | None]) -> None:
+        self._lost = False
+        try:
+            self._rewind(task, *state)
+        except InfrastructureError:
+            self._lose()
+            raise
+
+
+def _data_set(simplification: str) -> str:
+    return f"{catalogue.VERSION}-{simplification.replace(',', '+') or 'plain'}"
+
+
+@functools.lru_cache(maxsize=64)
+def _task_set(data_set: str, split: str) -> TaskSet:
+    if split != "all" and split not in catalogue.SPLITS:
+        raise TaskError(f"scienceworld has no split {split!r}; {did_you_mean(split, ('all', *catalogue.SPLITS), 10)}")
+    prefix = f"scienceworld:{data_set}:"
+    ids = [f"{prefix}{name}/{variation}" for name, variation in catalogue.pairs(split)]
+    return TaskSet(split, ids, _resolve)
+
+
+def _resolve(task_id: str) -> Task:
+    name, variation = task_id.rsplit(":", 1)[1].split("/")
+    pair = (name, int(variation))
+    return Task(task_id, name, catalogue.official_split()[pair], {"variation": pair[1]})

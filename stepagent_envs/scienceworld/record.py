@@ -1,0 +1,119 @@
+"""Record gold paths: `python -m stepagent_envs.scienceworld.record --out gold.jsonl --train 8 --dev 2 --test 3`.
+
+The simulator searches a solution (0.5 to 23 s each), the environment plays it, and what it reached is appended to the
+output. Interrupted, it goes on where it stopped. `--pack` compresses such files into the one that the package ships.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import lzma
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from stepagent_envs.errors import InfrastructureError
+from stepagent_envs.scienceworld import catalogue, simulator
+from stepagent_envs.scienceworld.catalogue import GoldPath, dump_gold, parse_gold
+from stepagent_envs.scienceworld.env import ScienceWorldEnv
+
+__all__ = ["main", "pack", "play_gold", "wanted"]
+
+LONGEST = 300
+"""Actions of a gold path that are tried before it is given up."""
+
+
+def wanted(counts: dict[str, int], tasks: Iterable[str] | None = None) -> Iterator[tuple[str, int]]:
+    """(task, variation) pairs, round-robin over tasks and splits, so that a recording cut short is balanced.
+
+    Args:
+        counts: how many variations of each official split, spread evenly over it.
+        tasks: restrict to these tasks.
+    """
+    queues: dict[str, list[tuple[int, tuple[str, int]]]] = {}
+    for split, count in counts.items():
+        for name in catalogue.task_types():
+            if tasks is not None and name not in tasks:
+                continue
+            listed = [pair for pair in catalogue.pairs(split) if pair[0] == name]
+            count_here = min(count, len(listed))
+            picks = [listed[i * len(listed) // count_here] for i in range(count_here)]
+            queues.setdefault(name, []).extend(((i + 1) * 1000 // count, pair) for i, pair in enumerate(picks))
+    order = sorted((rank, name, pair[1], pair) for name, queue in queues.items() for rank, pair in queue)
+    return (pair for _, _, _, pair in order)
+
+
+def play_gold(sim: simulator.Simulator, env: ScienceWorldEnv, task: str, variation: int) -> GoldPath:
+    """Search the gold path of a variation and play it to its end."""
+    sim.load(task, variation, env.simplification, gold=True)
+    actions = sim.gold_actions()[:LONGEST]
+    env.reset(options={"task_id": f"scienceworld:{catalogue.VERSION}-{env.simplification}:{task}/{variation}"})
+    played = []
+    raw_score, completed = 0, False
+    for action in actions:
+        _, _, terminated, truncated, info = env.step(action)
+        played.append(action)
+        raw_score, completed = int(info["raw_score"]), info["success"]
+        if terminated or truncated:
+            break
+    return GoldPath(task, variation, tuple(played), raw_score, completed)
+
+
+def record(out: Path, pairs: Iterable[tuple[str, int]]) -> None:
+    """Append the gold paths that `out` does not hold yet."""
+    done = {(path.task, path.variation) for path in _read(out)}
+    todo = [pair for pair in pairs if pair not in done]
+    env = ScienceWorldEnv(max_steps=LONGEST, admissible=False)
+    sim = simulator.acquire()
+    with open(out, "a", encoding="utf-8", newline="\n") as file:
+        for i, (task, variation) in enumerate(todo, start=1):
+            try:
+                path = play_gold(sim, env, task, variation)
+            except InfrastructureError as error:
+                sys.stderr.write(f"{task}/{variation}: {error}\n")
+                simulator.release(sim)
+                sim = simulator.acquire()
+                continue
+            file.write(dump_gold(path) + "\n")
+            file.flush()
+            sys.stderr.write(f"{i}/{len(todo)} {task}/{variation}: {len(path.actions)} actions, {path.raw_score}\n")
+    simulator.release(sim)
+    env.close()
+
+
+def _read(path: Path) -> list[GoldPath]:
+    if not path.is_file():
+        return []
+    text = lzma.decompress(path.read_bytes()).decode() if path.suffix == ".xz" else path.read_text(encoding="utf-8")
+    whole, _, _ = text.rpartition("\n")
+    return [parse_gold(line) for line in whole.splitlines()]
+
+
+def pack(sources: Iterable[Path], target: Path) -> int:
+    """Join recordings into one sorted, compressed file; a later source replaces an earlier one. Returns the number."""
+    paths = {(path.task, path.variation): path for source in sources for path in _read(source)}
+    text = "".join(dump_gold(paths[pair]) + "\n" for pair in sorted(paths))
+    target.write_bytes(lzma.compress(text.encode("utf-8"), preset=9 | lzma.PRESET_EXTREME))
+    return len(paths)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(prog="python -m stepagent_envs.scienceworld.record", description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="JSONL to append to; with --pack the file to write")
+    for split in catalogue.OFFICIAL_SPLITS:
+        parser.add_argument(f"--{split}", type=int, default=0, help=f"variations of each task's {split} split")
+    parser.add_argument("--tasks", nargs="*", help="only these tasks")
+    parser.add_argument("--pack", type=Path, nargs="*", help="recordings to join into --out (.jsonl.xz)")
+    options = parser.parse_args(arguments)
+    if options.pack:
+        sys.stderr.write(json.dumps({"paths": pack(options.pack, options.out)}) + "\n")
+    else:
+        counts = {split: getattr(options, split) for split in catalogue.OFFICIAL_SPLITS if getattr(options, split)}
+        record(options.out, wanted(counts, options.tasks))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
