@@ -71,9 +71,10 @@ class Pair(Model):
 
 
 class TableWorld(Model):
-    """A world of a benchmark as the board shows it: tasks are (id, type)."""
+    """A world of a benchmark as the board shows it: `count` tasks; `tasks` are (id, type), where they are known."""
 
     world: str
+    count: int
     env_id: str
     split: str
     tasks_hash: str
@@ -260,6 +261,7 @@ def _world(world: WorldResult, known: Benchmark | None, records: Sequence[Episod
     ids = known.section(world.world).tasks if known else list(types)
     return TableWorld(
         world=world.world,
+        count=world.tasks,
         env_id=world.env_id,
         split=world.split,
         tasks_hash=world.tasks_hash,

@@ -62,9 +62,9 @@ def forest(points: Sequence[Point], title: str) -> Markup:
 
 
 def scatter(points: Sequence[Point], title: str, axis: str) -> Markup:
-    """Score (0 to 100, with its interval) against a cost on a logarithmic axis; rows without the cost are left out."""
+    """Score (0 to 100, with its interval) against a cost (logarithmic); empty where fewer than two rows have it."""
     shown = [point for point in points if point.x is not None and point.x > 0]
-    if not shown:
+    if len(shown) < 2:
         return Markup("")
     logs = [math.log10(point.x or 1) for point in shown]
     low, high = math.floor(min(logs)), math.ceil(max(logs))
@@ -108,5 +108,7 @@ def _short(text: str) -> str:
 
 
 def _power(power: int) -> str:
-    names = {0: "1", 1: "10", 2: "100", 3: "1k", 4: "10k", 5: "100k", 6: "1M", 7: "10M", 8: "100M", 9: "1B", 10: "10B"}
-    return names.get(power, f"1e{power}")
+    if -4 < power < 3:
+        return f"{10.0**power:g}"
+    letter = {1: "k", 2: "M", 3: "B"}.get(power // 3)
+    return f"{10 ** (power % 3)}{letter}" if letter else f"1e{power}"

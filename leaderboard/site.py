@@ -127,7 +127,7 @@ def _forest(table: Table, world: str) -> Markup:
 
 
 def _scatters(table: Table, world: str) -> list[tuple[str, Markup]]:
-    """(axis, plot) of score against each cost that at least one row has."""
+    """(axis, plot) of score against each cost that at least two rows have."""
     plots = []
     costs: dict[str, Callable[[Cell, Row], float | None]] = {
         "environment steps per episode": lambda cell, row: cell.steps,

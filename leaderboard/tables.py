@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterator
 
+from rich import box
 from rich.markup import escape
 from rich.table import Table as RichTable
 
@@ -113,6 +114,7 @@ def overview(table: Table) -> tuple[list[str], list[list[str]]]:
     return header, rows
 
 
+SHORT = ["#", "agent", "success", "score", "steps", "ref. %", "tokens", "s/ep.", "errors"]
 DETAILS = ["#", "agent", "success", "score", "steps/episode", "refused %", "tokens/episode", "s/episode", "errors"]
 
 
@@ -229,13 +231,14 @@ def rich_tables(board: Board) -> list[RichTable]:
     made = []
     for table in board.tables:
         for world in table.worlds:
-            header, rows = details(table, world.world)
-            grid = RichTable(
-                title=f"{table.benchmark} · {world.world} · {len(world.tasks)} tasks", title_justify="left"
-            )
-            for i, name in enumerate(header):
-                grid.add_column(name, justify="left" if i in (1, len(header) - 1) else "right", no_wrap=i < 4)
+            _, rows = details(table, world.world)
+            title = f"{table.benchmark} · {world.world} · {world.count} tasks"
+            grid = RichTable(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+            last = len(DETAILS) - 1
+            shown = [i for i in range(len(DETAILS)) if i < last or any(cells[i] for cells in rows)]
+            for i in shown:
+                grid.add_column(SHORT[i], justify="left" if i in (1, last) else "right", no_wrap=True)
             for cells in rows:
-                grid.add_row(*(escape(cell) for cell in cells))
+                grid.add_row(*(escape(cells[i]) for i in shown))
             made.append(grid)
     return made

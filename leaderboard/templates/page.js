@@ -29,7 +29,7 @@
       for (const panel of section.querySelectorAll(".panel")) panel.classList.toggle("hidden", panel.dataset.world !== name);
     };
     for (const tab of tabs) tab.addEventListener("click", () => show(tab.dataset.panel));
-    show("overall");
+    show(tabs[0].dataset.panel);
 
     const filters = [...section.querySelectorAll("[data-filter]")];
     const filter = () => {

@@ -1,0 +1,131 @@
+"""Statistics against scipy and statsmodels, and against closed forms."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from leaderboard import stats
+
+scipy_stats = pytest.importorskip("scipy.stats")
+multitest = pytest.importorskip("statsmodels.stats.multitest")
+proportion = pytest.importorskip("statsmodels.stats.proportion")
+sm_power = pytest.importorskip("statsmodels.stats.power")
+
+
+@pytest.mark.parametrize("level", [0.9, 0.95, 0.99])
+@pytest.mark.parametrize(("k", "n"), [(0, 1), (1, 1), (0, 30), (30, 30), (7, 30), (56, 100), (499, 500)])
+def test_wilson_is_statsmodels(k, n, level):
+    expected = proportion.proportion_confint(k, n, alpha=1 - level, method="wilson")
+    assert stats.wilson(k, n, level) == pytest.approx(expected, abs=1e-12)
+
+
+def test_wilson_refuses_nonsense():
+    for k, n in ((-1, 3), (4, 3), (0, 0)):
+        with pytest.raises(ValueError, match="need 0 <="):
+            stats.wilson(k, n)
+
+
+@pytest.mark.parametrize("df", [4, 9, 29, 99])
+@pytest.mark.parametrize("p", [0.95, 0.975, 0.995])
+def test_t_quantile_is_scipys(p, df):
+    assert stats.t_quantile(p, df) == pytest.approx(scipy_stats.t.ppf(p, df), rel=0.01 if df < 9 else 0.001)
+
+
+@pytest.mark.parametrize("n", [20, 100])
+def test_bootstrap_is_scipys_percentile(n):
+    values = np.random.default_rng(n).beta(0.5, 0.5, n)
+    expected = scipy_stats.bootstrap(
+        (values,), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(1)
+    ).confidence_interval
+    found = stats.cluster_bootstrap(values.tolist(), range(n), resamples=20_000, expand=False)
+    assert found == pytest.approx((expected.low, expected.high), abs=0.006)
+    wider = stats.cluster_bootstrap(values.tolist(), range(n), resamples=20_000)
+    assert wider[0] < found[0] and wider[1] > found[1]
+
+
+def test_bootstrap_draws_whole_tasks():
+    """Ten equal episodes of each task say no more than one: the interval must not shrink."""
+    rng = np.random.default_rng(0)
+    means = rng.random(40)
+    once = stats.cluster_bootstrap(means.tolist(), range(40))
+    tenfold = stats.cluster_bootstrap(np.repeat(means, 10).tolist(), np.repeat(np.arange(40), 10).tolist())
+    assert tenfold == pytest.approx(once, abs=1e-9)
+    naive = stats.cluster_bootstrap(np.repeat(means, 10).tolist(), range(400))
+    assert naive[1] - naive[0] < 0.5 * (once[1] - once[0])
+
+
+def test_bootstrap_of_equal_clusters_is_wilson():
+    assert stats.cluster_bootstrap([1.0] * 30, range(30)) == stats.wilson(30, 30)
+
+
+def test_bootstrap_is_deterministic_and_leaves_global_state_alone():
+    values = [0.1, 0.4, 0.9, 0.3]
+    state = np.random.get_state()[1].copy()  # noqa: NPY002  (reads the user's state to see that it is untouched)
+    assert stats.cluster_bootstrap(values, range(4)) == stats.cluster_bootstrap(values, range(4))
+    assert (np.random.get_state()[1] == state).all()  # noqa: NPY002
+
+
+def test_iqm_is_scipys_trimmed_mean():
+    for n in (4, 10, 33):
+        values = np.random.default_rng(n).random(n)
+        assert stats.iqm(values) == pytest.approx(scipy_stats.trim_mean(values, 0.25))
+
+
+def test_stratified_bootstrap_resamples_runs_within_tasks():
+    table = np.tile(np.linspace(0, 1, 20), (5, 1))  # the runs agree on every task: another set of runs would too
+    assert stats.stratified_bootstrap(table) == pytest.approx((stats.iqm(table),) * 2)
+    noisy = np.clip(table + np.random.default_rng(0).normal(0, 0.2, table.shape), 0, 1)
+    low, high = stats.stratified_bootstrap(noisy)
+    assert low < stats.iqm(noisy) < high
+
+
+@pytest.mark.parametrize("n", [8, 12, 40, 100])
+def test_paired_test_is_scipys_permutation_test(n):
+    rng = np.random.default_rng(n)
+    a, b = rng.random(n), rng.random(n) * 0.8
+    reference = scipy_stats.permutation_test(
+        (a, b), lambda x, y, axis: np.mean(x - y, axis=axis), permutation_type="samples", n_resamples=20_000, rng=1
+    )
+    found = stats.paired_test(a.tolist(), b.tolist(), resamples=20_000)
+    assert found.difference == pytest.approx(np.mean(a - b))
+    assert found.p == pytest.approx(reference.pvalue, abs=1e-9 if n <= 12 else 0.012)
+    assert found.low < found.difference < found.high
+
+
+def test_paired_test_of_equal_rows():
+    same = stats.paired_test([0.5, 1.0], [0.5, 1.0])
+    assert (same.difference, same.low, same.high, same.p, same.ties) == (0, 0, 0, 1, 2)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_holm_is_statsmodels(p_values):
+    expected = multitest.multipletests(p_values, method="holm")[1]
+    assert stats.holm(p_values) == pytest.approx(list(expected))
+
+
+def test_ranks_are_shared_where_nothing_is_certain():
+    rng = np.random.default_rng(0)
+    base = rng.random(100) * 0.3
+    rows = [base + 0.6, base + 0.6 + rng.normal(0, 0.05, 100), base + 0.3, base]
+    assert stats.ranks([row.tolist() for row in rows]) == [1, 1, 3, 4]
+
+
+def test_power_is_statsmodels():
+    for difference, sd, n in ((0.1, 0.4, 100), (0.05, 0.3, 50)):
+        expected = sm_power.NormalIndPower(ddof=0).solve_power(
+            effect_size=difference / sd, nobs1=n, alpha=0.05, ratio=0, alternative="two-sided"
+        )
+        assert stats.power(difference, sd, n) == pytest.approx(expected, abs=1e-6)
+    needed = stats.tasks_needed(0.1, 0.4)
+    assert stats.power(0.1, 0.4, needed) >= 0.8 > stats.power(0.1, 0.4, needed - 1)
+    assert stats.tasks_needed(0.0, 0.4) is None
+
+
+def test_stratified_mean_weighs_worlds_equally():
+    worlds = [([1.0] * 10 + [0.0] * 10, range(20)), ([0.2, 0.4] * 100, range(200))]
+    low, high = stats.stratified_mean_bootstrap(worlds)
+    assert low < (0.5 + 0.3) / 2 < high and high - low < 0.3
