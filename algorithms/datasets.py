@@ -17,7 +17,12 @@ __all__ = ["Batch", "batches", "expert_traces", "make_batch", "texts_of"]
 
 
 def expert_traces(
-    env: EnvSpec, n: int | None = None, seed: int = 0, expert: str | None = None, solved_only: bool = True
+    env: EnvSpec,
+    n: int | None = None,
+    seed: int = 0,
+    expert: str | None = None,
+    solved_only: bool = True,
+    admissible: bool = False,
 ) -> Iterator[Trace]:
     """The expert's episodes on the tasks of a split, in an order drawn with `seed`.
 
@@ -27,11 +32,12 @@ def expert_traces(
         seed: of the order.
         expert: the expert's name; None takes the world's first, the one a learner can imitate.
         solved_only: leave out episodes that do not end in success.
+        admissible: note the admissible actions of each step (some worlds take long to list them).
 
     Yields:
         Traces, as they are made.
     """
-    world = env.make(admissible=True)
+    world = env.make(admissible=admissible)
     try:
         ids = world.unwrapped.tasks(env.split).ids
         order = np.random.default_rng(seed).permutation(len(ids))
