@@ -110,7 +110,7 @@ class TextEnv(gym.Env[str, str], ABC):
         DataError: data that are missing or damaged.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"]}  # type: ignore[misc]
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"], "render_fps": 1}  # type: ignore[misc]
     world: ClassVar[str]
     env_id: ClassVar[str]
     experts: ClassVar[tuple[str, ...]]

@@ -1,0 +1,100 @@
+"""Spaces, tasks, trace files and the data home."""
+
+from __future__ import annotations
+
+import lzma
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stepagent_envs import data
+from stepagent_envs.errors import DataError, TaskError, TraceError
+from stepagent_envs.spaces import TextSpace
+from stepagent_envs.tasks import Task, TaskSet, hash_ids
+from stepagent_envs.traces import Step, Trace, read_traces, write_traces
+
+
+@given(st.text())
+def test_text_space_holds_any_text(text: str) -> None:
+    assert text in TextSpace()
+
+
+def test_text_space_samples_reproducibly() -> None:
+    space, twin = TextSpace(seed=3), TextSpace(seed=3)
+    drawn = [space.sample() for _ in range(20)]
+    assert drawn == [twin.sample() for _ in range(20)] and len(set(drawn)) > 10
+    assert space == twin and 3 not in space and space.from_jsonable(space.to_jsonable(drawn)) == drawn
+
+
+def _task_set() -> TaskSet:
+    return TaskSet("train", ["w:d:b", "w:d:a"], lambda task_id: Task(task_id, "kind", "train"))
+
+
+def test_task_sets_keep_their_order_and_hash() -> None:
+    tasks = _task_set()
+    assert [task.id for task in tasks] == ["w:d:b", "w:d:a"] and tasks[1].world == "w" and tasks[1].data_set == "d"
+    assert tasks.hash == hash_ids(["w:d:b", "w:d:a"]) != hash_ids(["w:d:a", "w:d:b"])
+    assert hash_ids(["ab", "c"]) != hash_ids(["a", "bc"])
+    assert "w:d:a" in tasks and tasks[0] in tasks and "w:d:c" not in tasks and tasks.index_of("w:d:a") == 1
+    assert tasks[:1].ids == ("w:d:b",)
+    with pytest.raises(TaskError, match="did you mean 'w:d:b'"):
+        tasks.get("w:d:bb")
+    with pytest.raises(ValueError, match="repeats"):
+        TaskSet("x", ["a", "a"], lambda task_id: Task(task_id, "", ""))
+
+
+def _trace(text: str = "hello") -> Trace:
+    step = Step(observation=text, action=text, reward=1, score=1, raw_score=1, invalid_action=False)
+    return Trace(
+        env_id="e", settings={}, task_id="w:d:t", task_type="k", data_hash="0", policy="p", goal="g", steps=[step],
+        final_observation="end", success=True, score=1, raw_score=1, end_reason="solved",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["t.jsonl", "t.jsonl.xz"])
+@given(text=st.text(alphabet=st.characters(exclude_categories=["Cs"])))
+def test_trace_files_keep_any_text(tmp_path_factory: pytest.TempPathFactory, name: str, text: str) -> None:
+    path = tmp_path_factory.getbasetemp() / name
+    assert write_traces(path, [_trace(text), _trace()]) == 2
+    assert list(read_traces(path)) == [_trace(text), _trace()]
+
+
+def test_damaged_trace_files_name_the_line(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    write_traces(path, [_trace(), _trace()])
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-10])
+    with pytest.raises(TraceError, match=r"t\.jsonl:2: the last line is cut off"):
+        list(read_traces(path))
+    path.write_bytes(whole.replace(b'"schema_version":1', b'"schema_version":9'))
+    with pytest.raises(TraceError, match=r"t\.jsonl:1: schema_version"):
+        list(read_traces(path))
+    path.write_bytes(b"{}\n")
+    with pytest.raises(TraceError, match="write the file again"):
+        list(read_traces(path))
+    packed = tmp_path / "t.jsonl.xz"
+    packed.write_bytes(lzma.compress(whole)[:-20])
+    with pytest.raises(TraceError, match="damaged"):
+        list(read_traces(packed))
+    with pytest.raises(TraceError, match="no such"):
+        list(read_traces(tmp_path / "none.jsonl"))
+
+
+def test_the_data_home_says_how_to_get_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEPAGENT_HOME", str(tmp_path))
+    with pytest.raises(DataError, match="stepagent data import alfworld PATH"):
+        data.find("alfworld")
+    (tmp_path / "alfworld" / "official").mkdir(parents=True)
+    with pytest.raises(DataError, match="half-done"):
+        data.find("alfworld")
+    (tmp_path / "alfworld" / "official" / "manifest.json").write_text('{"world": 1')
+    with pytest.raises(DataError, match="damaged manifest"):
+        data.find("alfworld")
+    with pytest.raises(DataError, match="no such file or folder"):
+        data.import_data("webshop", tmp_path / "nothing")
+    with pytest.raises(DataError, match="inside the `scienceworld` package"):
+        data.importer("scienceworld")
+    with pytest.raises(DataError, match="did you mean 'alfworld'"):
+        data.importer("alfwrld")

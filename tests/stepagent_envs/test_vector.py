@@ -1,0 +1,106 @@
+"""TextVectorEnv: plain lists, no autoreset, groups, and the same results however it is spread."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import gymnasium as gym
+import pytest
+from gymnasium.vector import AutoresetMode
+
+from stepagent_envs.errors import InfrastructureError, TaskError
+from stepagent_envs.vector import TextVectorEnv
+
+ALFWORLD = "StepAgent-ALFWorld-v0"
+
+
+def _play(envs: TextVectorEnv, steps: int = 12) -> list[object]:
+    observations, infos = envs.reset(seed=5)
+    record: list[object] = [observations, infos]
+    done = [False] * envs.num_envs
+    for _ in range(steps):
+        actions = [None if d else info["expert_action"] for d, info in zip(done, infos, strict=True)]
+        observations, rewards, terminated, truncated, infos = envs.step(actions)
+        done = [a or b for a, b in zip(terminated, truncated, strict=True)]
+        record.append([actions, observations, rewards, terminated, truncated, infos])
+    return record
+
+
+def test_serial_threads_and_processes_agree() -> None:
+    records = []
+    for workers, kind in ((0, "process"), (2, "thread"), (2, "process")):
+        envs = TextVectorEnv(ALFWORLD, 5, workers=workers, worker_kind=kind, expert=True)
+        records.append(_play(envs))
+        envs.close()
+    assert records[0] == records[1] == records[2]
+
+
+def test_a_finished_env_waits() -> None:
+    envs = TextVectorEnv(ALFWORLD, 2, max_steps=1)
+    assert envs.metadata["autoreset_mode"] is AutoresetMode.DISABLED
+    envs.reset(seed=0)
+    observations, _, _, truncated, infos = envs.step(["", ""])
+    assert truncated == [True, True]
+    with pytest.raises(gym.error.ResetNeeded):
+        envs.step(["look", None])
+    fresh, info = envs.reset_at(0, task_id=infos[1]["task_id"])
+    assert info["steps"] == 0 and info["task_id"] == infos[1]["task_id"]
+    again, rewards, _, truncated, _ = envs.step(["", None])
+    assert again[1] == observations[1] and rewards == [0.0, 0.0] and truncated == [True, True]
+    assert fresh != again[0]
+    envs.close()
+
+
+def test_groups_play_the_same_task() -> None:
+    envs = TextVectorEnv(ALFWORLD, 6)
+    observations, infos = envs.reset(seed=1, group_size=3)
+    ids = [info["task_id"] for info in infos]
+    assert ids[0] == ids[1] == ids[2] != ids[3] == ids[4] == ids[5]
+    assert len(set(observations[:3])) == 1
+    _, infos = envs.reset(task_ids=[ids[3], ids[0]], group_size=3)
+    assert [info["task_id"] for info in infos] == ids[3:] + ids[:3]
+    with pytest.raises(TaskError, match="group_size"):
+        envs.reset(group_size=4)
+    envs.close()
+
+
+def test_reset_mask_resets_only_those() -> None:
+    envs = TextVectorEnv(ALFWORLD, 3)
+    envs.reset(seed=2)
+    envs.step(["look"] * 3)
+    _, infos = envs.reset(seed=9, options={"reset_mask": [False, True, False]})
+    assert [info["steps"] for info in infos] == [1, 0, 1]
+    envs.close()
+
+
+def test_a_killed_worker_loses_only_its_own_and_is_replaced() -> None:
+    envs = TextVectorEnv(ALFWORLD, 4, workers=2)
+    _, infos = envs.reset(seed=0)
+    victim = envs._backend._processes[1]  # type: ignore[union-attr]
+    os.kill(victim.pid, signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
+    victim.join()
+    results = envs.try_step(["look"] * 4)
+    assert [isinstance(result, InfrastructureError) for result in results] == [False, True, False, True]
+    assert "died" in str(results[1])
+    _, info = envs.reset_at(1, task_id=infos[1]["task_id"])
+    assert info["task_id"] == infos[1]["task_id"]
+    envs.close()
+
+
+def test_wrong_use_is_refused() -> None:
+    with pytest.raises(TaskError, match="num_envs"):
+        TextVectorEnv(ALFWORLD, 0)
+    with pytest.raises(TaskError, match="worker_kind"):
+        TextVectorEnv(ALFWORLD, 1, worker_kind="fiber")
+    envs = TextVectorEnv(ALFWORLD, 2)
+    with pytest.raises(gym.error.ResetNeeded):
+        envs.step(["look", "look"])
+    with pytest.raises(TaskError, match="one action"):
+        envs.step(["look"])
+    envs.close()
+
+
+def test_an_error_of_make_reaches_the_owner() -> None:
+    with pytest.raises(TaskError, match="nowhere"):
+        TextVectorEnv(ALFWORLD, 2, workers=1, expert="nowhere")
