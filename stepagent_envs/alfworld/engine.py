@@ -8,6 +8,7 @@ The original's behaviour that one would not expect, all of it kept:
 - an object can lie in two receptacles at once, and taking it from one leaves it in the other;
 - `examine` works on a held object, not on one that lies there, although the domain would allow it;
 - cleaning, heating and cooling need the appliance, not that it is open; lamps can be used inside closed things;
+- the first observation lists the receptacles of the room, but `look` in the middle of the room sees "nothing";
 - `look` lists as lying "next to it" what was taken from one receptacle of the place and put into another of it.
 """
 
@@ -202,7 +203,7 @@ class World:
         self.moved: dict[int, tuple[int, int, int]] = {}
         self.seen = 0
         self.known = 0
-        return game.wording.intro.format(look=self._look(), task=game.task)
+        return game.wording.intro.format(look=self._look(first=True), task=game.task)
 
     # --- state -----------------------------------------------------------------------------------------------------
 
@@ -423,12 +424,12 @@ class World:
                 return pattern.format(o=rest, list=inside)
         return None
 
-    def _look(self) -> str:
+    def _look(self, first: bool = False) -> str:
         game = self.game
         here = game.here[self.loc]
         if not here:
             w = game.wording
-            return w.look_middle.format(all=game.listed([w.item.format(name) for name in game.rec_names]))
+            return w.look_middle.format(all=game.listed([w.item.format(n) for n in game.rec_names] if first else []))
         floor = []
         place = 1 << self.loc
         for o, (now_in, now_at, taken) in sorted(self.moved.items()):

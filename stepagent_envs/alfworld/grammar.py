@@ -193,16 +193,16 @@ def _command(template: str, action: str, slots: tuple[str, ...]) -> tuple[str, s
     return (parts[0], parts[1], parts[2] if len(slots) == 2 else "")
 
 
-_CONTENTS = "[{o.indefinite + ' ' + o.name | inreceptacle(o:object, r:receptacle)}]"
-_INNER = "[{o2.indefinite + ' ' + o2.name | inreceptacleobject(o2:object, o:object)}]"
-_HELD = "[{o.indefinite + ' ' + o.name | holds(a:agent, o:object)}]"
-_HERE = "atlocation(a:agent, l:location) & receptacleatlocation(r:receptacle, l:location)"
-_FLOOR = (
+CONTENTS = "[{o.indefinite + ' ' + o.name | inreceptacle(o:object, r:receptacle)}]"
+INNER = "[{o2.indefinite + ' ' + o2.name | inreceptacleobject(o2:object, o:object)}]"
+HELD = "[{o.indefinite + ' ' + o.name | holds(a:agent, o:object)}]"
+HERE = "atlocation(a:agent, l:location) & receptacleatlocation(r:receptacle, l:location)"
+FLOOR = (
     "atlocation(a:agent, l:location) & objectatlocation(o:object, l:location) & "
     "receptacleatlocation(r:receptacle, l:location) & not_inreceptacle(o:object, r:receptacle)"
 )
-_ALL = "receptacleatlocation(r:receptacle, l:location)"
-_SEEN = ("openable(r:receptacle) & opened(r:receptacle)", "openable(r:receptacle)", "")
+EVERYTHING = "receptacleatlocation(r:receptacle, l:location)"
+SEEN = ("openable(r:receptacle) & opened(r:receptacle)", "openable(r:receptacle)", "")
 
 
 def read_grammar(text: str) -> tuple[Wording, str]:
@@ -218,10 +218,10 @@ def read_grammar(text: str) -> tuple[Wording, str]:
     o, r = {"{o.name}": "o"}, {"{r.name}": "r"}
     look: dict[str, Any] = _look(grammar)
     conditions = [c for c, _ in grammar.alternatives("examineReceptacle.feedback")]
-    if conditions != list(_SEEN):
+    if conditions != list(SEEN):
         raise DataError("the grammar's rule 'examineReceptacle.feedback' has another shape than this engine knows")
     seen = [
-        _pattern(rhs, {**r, _CONTENTS: "list"}, "examineReceptacle.feedback")
+        _pattern(rhs, {**r, CONTENTS: "list"}, "examineReceptacle.feedback")
         for _, rhs in grammar.alternatives("examineReceptacle.feedback")
     ]
     for action in ("examinereceptacle", "examineobject", "look", "inventory"):
@@ -238,7 +238,9 @@ def read_grammar(text: str) -> tuple[Wording, str]:
 
     commands: dict[str, Any] = {
         "goto": _command(
-            grammar.template("gotolocation"), "gotolocation", ("[{r.name | " + _ALL.replace("l:", "lend:") + "}]",)
+            grammar.template("gotolocation"),
+            "gotolocation",
+            ("[{r.name | " + EVERYTHING.replace("l:", "lend:") + "}]",),
         ),
         "open": _command(grammar.template("openobject"), "openobject", ("{r}",)),
         "close": _command(grammar.template("closeobject"), "closeobject", ("{r}",)),
@@ -277,7 +279,7 @@ def read_grammar(text: str) -> tuple[Wording, str]:
         said_cool=said("coolobject", {**o, **r}),
         said_slice=said("sliceobject", {"{co.name}": "o", "{ko.name}": "k"}),
         said_use=_toggle(grammar),
-        said_inventory=_pattern(carried[0][1], {_HELD: "list"}, "inventory.feedback"),
+        said_inventory=_pattern(carried[0][1], {HELD: "list"}, "inventory.feedback"),
         said_inventory_empty=_pattern(carried[1][1], {}, "inventory.feedback"),
         said_help=help_text,
         seen_open=seen[0],
@@ -292,9 +294,9 @@ def read_grammar(text: str) -> tuple[Wording, str]:
 def _look(grammar: _Grammar) -> dict[str, str]:
     """The fields of `Wording` that `look` and the lists need."""
     shapes = {
-        "look.feedback": [_HERE, ""],
-        "list_objects_on_the_floor": [_FLOOR, ""],
-        "list_appliances": [_ALL, ""],
+        "look.feedback": [HERE, ""],
+        "list_objects_on_the_floor": [FLOOR, ""],
+        "list_appliances": [EVERYTHING, ""],
     }
     for rule, conditions in shapes.items():
         if [c for c, _ in grammar.alternatives(rule)] != conditions:
@@ -303,13 +305,13 @@ def _look(grammar: _Grammar) -> dict[str, str]:
     floor, no_floor = (rhs for _, rhs in grammar.alternatives("list_objects_on_the_floor"))
     everything, no_place = (rhs for _, rhs in grammar.alternatives("list_appliances"))
     nothing = grammar.one("list_empty")
-    facing = _pattern(grammar.one("look-variations"), {"[{r.name | " + _HERE + "}]": "here"}, "look-variations")
+    facing = _pattern(grammar.one("look-variations"), {"[{r.name | " + HERE + "}]": "here"}, "look-variations")
     look_here = _pattern(here, {"#look-variations#": "facing", "#list_objects_on_the_floor#": "floor"}, "look.feedback")
     item = _pattern(grammar.one("overview(o)"), {"{o.indefinite}": "a", "{o.name}": "name"}, "overview(o)")
     place = _pattern(grammar.one("overview(r)"), {"{r.indefinite}": "a", "{r.name or r.id}": "name"}, "overview(r)")
     same = (
-        floor == "[{#overview(o)# | " + _FLOOR + "}]"
-        and everything == "[{#overview(r)# | " + _ALL + "}]"
+        floor == "[{#overview(o)# | " + FLOOR + "}]"
+        and everything == "[{#overview(r)# | " + EVERYTHING + "}]"
         and no_floor == no_place == nothing
         and item == place == "{a} {name}"
     )
@@ -347,7 +349,7 @@ def _object_rules(grammar: _Grammar) -> tuple[tuple[int, str], ...]:
             else:
                 bits |= FLAGS[name.group(1)]
         if not never:
-            rules.append((bits, _pattern(rhs, {"{o.name}": "o", _INNER: "list"}, "examineObject.feedback")))
+            rules.append((bits, _pattern(rhs, {"{o.name}": "o", INNER: "list"}, "examineObject.feedback")))
     if not rules or rules[-1][0]:
         raise DataError("the grammar's rule 'examineObject.feedback' has no answer for a plain object")
     return tuple(rules)
