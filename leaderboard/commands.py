@@ -32,13 +32,13 @@ Folders = Annotated[tuple[Path, ...], tyro.conf.Positional]
 class Playing:
     """How episodes are played; none of it changes what they are."""
 
-    num_envs: int = 8
-    """Episodes that run at the same time in each worker (a model answers them in one batch)."""
+    num_envs: int | None = None
+    """Episodes that run at the same time in each worker (a model answers them in one batch); by default what suits."""
     executor: Literal["serial", "processes"] = "serial"
     """Where episodes are played."""
     workers: int = 1
     """Number of processes, for --executor processes; each loads the agent."""
-    env_workers: int = 0
+    env_workers: int | None = None
     """Processes that step the environments, for --executor serial; 0 steps them in this one."""
     progress: bool = True
     """Show bars with rate and time left."""
@@ -50,7 +50,7 @@ class Playing:
 
 
 def main(argv: list[str]) -> int:
-    """`stepagent leaderboard {run,report,compare,verify,serve,freeze,list}`."""
+    """`stepagent leaderboard {run,report,compare,verify,serve,freeze,list,quick}`."""
     commands: dict[str, Callable[..., Any]] = {
         "run": run,
         "report": report,
@@ -59,6 +59,7 @@ def main(argv: list[str]) -> int:
         "serve": serve,
         "freeze": freeze,
         "list": list_benchmarks,
+        "quick": quick,
     }
     code: Any = tyro.extras.subcommand_cli_from_dict(
         commands,
@@ -244,6 +245,21 @@ def list_benchmarks() -> int:
         loaded = load_benchmark(name)
         parts = ", ".join(f"{section.world} {len(section.tasks)}" for section in loaded.worlds)
         _console.print(f"{name}: {loaded.title} ({parts} tasks; hash {loaded.hash[:12]})", highlight=False)
+    return 0
+
+
+def quick(out: Path = Path("runs"), benchmark: str = "quick-v1") -> int:
+    """Train SFT on each world (unless that was done), judge random, expert and sft, print the table, write the page.
+
+    Args:
+        out: where checkpoints (OUT/quick/sft/WORLD), runs and page (OUT/leaderboard/BENCHMARK) go.
+        benchmark: what to judge on.
+    """
+    from leaderboard.quick import quick as job
+
+    board, page = job(out, benchmark, lambda line: _console.print(line, highlight=False, markup=False))
+    _print(board)
+    _console.print(f"page: {page.resolve().as_uri()}", highlight=False, markup=False)
     return 0
 
 

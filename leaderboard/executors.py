@@ -30,7 +30,8 @@ class Job:
     Attributes:
         section: the world. agent, run_seed: who plays.
         num_envs: episodes that run at the same time in each worker (a model answers them in one batch).
-        env_workers: processes that step the envs of one worker; 0 steps them in the worker itself.
+        env_workers: processes or threads that step the envs of one worker; 0 steps them one after the other.
+        worker_kind: "process" or "thread".
     """
 
     section: Section
@@ -38,6 +39,7 @@ class Job:
     run_seed: int
     num_envs: int = 8
     env_workers: int = 0
+    worker_kind: str = "process"
 
 
 class Crew(Protocol):
@@ -87,9 +89,10 @@ class Worker:
                 yield EpisodeSpec(plan.task_id, plan.seed)
 
         if self._envs is None:
-            section = self.job.section
+            job = self.job
+            settings = dict(job.section.settings)
             self._envs = make_envs(
-                self.policy, section.env_id, dict(section.settings), self.job.num_envs, self.job.env_workers
+                self.policy, job.section.env_id, settings, job.num_envs, job.env_workers, job.worker_kind
             )
         for episode in rollout(self.policy, self._envs, specs()):
             plan = open_plans[episode.spec.task_id, episode.spec.seed].pop()
@@ -175,7 +178,7 @@ class Processes:
 
     def start(self, job: Job) -> Crew:
         """See `Executor`."""
-        if job.env_workers:
+        if job.env_workers and job.worker_kind == "process":
             raise StepAgentError("--env-workers goes with --executor serial; here each worker steps its own envs")
         return _ProcessCrew(job, self.workers)
 

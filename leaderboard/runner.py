@@ -24,21 +24,26 @@ __all__ = ["RETRIES", "Monitor", "RunOptions", "decoding_class", "restrict", "ru
 RETRIES = 2
 """How often an episode is played again after the infrastructure failed."""
 
+BATCHES = {"StepAgent-ScienceWorld-v0": (4, 4, "thread")}
+"""Env id -> (num_envs, env_workers, worker_kind) where the usual 16 envs in one process do not suit: each ScienceWorld
+env has a simulator process of its own, which takes memory and time to start and is waited for in a thread."""
+
 
 @dataclass(frozen=True)
 class RunOptions:
     """How to run; none of it changes what the episodes are.
 
     Attributes:
-        executor: where episodes are played. num_envs, env_workers: see `executors.Job`.
+        executor: where episodes are played.
+        num_envs, env_workers: see `executors.Job`; None takes what suits the world.
         retries: see `RETRIES`.
         name, trained_on, note: of the row; see `AgentInfo`.
         command: recorded as the command line; None takes this process's.
     """
 
     executor: Executor = field(default_factory=Serial)
-    num_envs: int = 8
-    env_workers: int = 0
+    num_envs: int | None = None
+    env_workers: int | None = None
     retries: int = RETRIES
     name: str | None = None
     trained_on: str | None = None
@@ -148,13 +153,25 @@ def _play(
                 missing = [p for p in part if p.key not in store.judged]
                 if not missing:
                     continue
-                job = Job(benchmark.section(world), agent, run_seed, options.num_envs, options.env_workers)
+                job = _job(benchmark.section(world), agent, run_seed, options)
                 with closing(options.executor.start(job)) as crew:
                     _admit(benchmark, job.section, store, crew)
                     session.episodes += _rounds(crew, missing, store, options.retries, monitor)
     finally:
         session.finished = now()
         store.save_run()
+
+
+def _job(section: Section, agent: AgentSpec, run_seed: int, options: RunOptions) -> Job:
+    num_envs, env_workers, kind = BATCHES.get(section.env_id, (16, 0, "process"))
+    return Job(
+        section,
+        agent,
+        run_seed,
+        num_envs if options.num_envs is None else options.num_envs,
+        env_workers if options.env_workers is None else options.env_workers,
+        kind if options.env_workers is None else "process",
+    )
 
 
 def _rounds(crew: Crew, missing: list[Planned], store: RunStore, retries: int, monitor: Monitor) -> int:
