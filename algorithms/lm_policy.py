@@ -147,11 +147,7 @@ class LMPolicy(Policy):
         missing = [target[length:] for target, length in zip(targets, lengths, strict=True)]
         result: np.ndarray | None = None
         for part in _similar([len(new) for new in missing]):
-            logits = forward_rows(
-                self.model, self._cache, [rows[i] for i in part], [lengths[i] for i in part], [missing[i] for i in part]
-            )
-            self.forward_passes += 1
-            values = logits.cpu().numpy()
+            values = self._pass([rows[i] for i in part], [missing[i] for i in part])
             if result is None:
                 result = np.empty((len(rows), values.shape[1]), dtype=np.float32)
             result[part] = values
@@ -159,6 +155,22 @@ class LMPolicy(Policy):
             self._rows[row] = (self._rows[row][0], target)
         assert result is not None
         return result
+
+    def _pass(self, rows: list[int], tokens: list[list[int]]) -> np.ndarray:
+        """One forward pass over some rows. Where it is cheaper than to gather them, the others idle along."""
+        everyone = range(len(self._rows))
+        longest = max(len(new) for new in tokens)
+        if len(rows) * (4 if longest <= 4 else 1.5) >= len(everyone):
+            news = dict(zip(rows, tokens, strict=True))
+            batch = [news.get(row, [0]) for row in everyone]  # what an idle row reads is overwritten by its next token
+            fed: Sequence[int] = everyone
+        else:
+            batch, fed = tokens, rows
+        lengths = [len(self._rows[row][1]) for row in fed]
+        logits = forward_rows(self.model, self._cache, fed, lengths, batch)
+        self.forward_passes += 1
+        values: np.ndarray = logits.cpu().numpy()
+        return values[rows] if fed is everyone else values
 
     def _generate(self, tasks: list[_Task]) -> None:
         limit = self.prompt.config.max_action_tokens
