@@ -13,7 +13,41 @@ from typing import Any
 __all__ = ["STOP_WORDS", "analyse", "tokenize"]
 
 STOP_WORDS = frozenset(
-    ["a", "an", "and", "are", "as", "at", "be", "but", "by", "for", "if", "in", "into", "is", "it", "no", "not", "of", "on", "or", "such", "that", "the", "their", "then", "there", "these", "they", "this", "to", "was", "will", "with"]
+    [
+        "a",
+        "an",
+        "and",
+        "are",
+        "as",
+        "at",
+        "be",
+        "but",
+        "by",
+        "for",
+        "if",
+        "in",
+        "into",
+        "is",
+        "it",
+        "no",
+        "not",
+        "of",
+        "on",
+        "or",
+        "such",
+        "that",
+        "the",
+        "their",
+        "then",
+        "there",
+        "these",
+        "they",
+        "this",
+        "to",
+        "was",
+        "will",
+        "with",
+    ]
 )
 """The stop words of Lucene's English analyser."""
 
@@ -80,11 +114,9 @@ _WORDS = re.compile(
 
 
 def tokenize(text: str) -> list[str]:
-    """Split a text into words as Lucene's standard tokenizer does (no lower-casing, nothing removed but punctuation)."""
-    if text.isascii():
-        tokens = _ASCII_WORDS.findall(text)
-    else:
-        tokens = [match.group() for match in _WORDS.finditer(text)]
+    """Split a text into words as Lucene's standard tokenizer does (cases kept, only punctuation removed)."""
+    words = _ASCII_WORDS if text.isascii() else _WORDS
+    tokens = [match.group() for match in words.finditer(text)]
     if len(text) > MAX_TOKEN_LENGTH and any(len(token) > MAX_TOKEN_LENGTH for token in tokens):
         tokens = [token[i : i + MAX_TOKEN_LENGTH] for token in tokens for i in range(0, len(token), MAX_TOKEN_LENGTH)]
     return tokens
@@ -94,7 +126,7 @@ _stemmer: Any = None
 
 
 def _porter(word: str) -> str:
-    """Lucene's Porter stemmer: Snowball's, with the two later rules `bli` -> `ble` and `logi` -> `log`, and short words kept."""
+    """Lucene's Porter stemmer: Snowball's with the later rules `bli` -> `ble` and `logi` -> `log`; short words stay."""
     global _stemmer
     if len(word) <= 2:
         return word

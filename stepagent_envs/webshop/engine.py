@@ -181,7 +181,7 @@ class Shop:
         return Turn(State(View("item", session), session, seen))
 
     def _choose(self, session: Session, value: str) -> Session:
-        """Choose an option value. One that several options offer goes to each that has no choice yet, else to the last."""
+        """Choose a value. One that several options offer goes to each that has no choice yet, else to the last."""
         names = [name for name, values in self.item(session).options.items() if value in values]
         chosen = dict(session.options)
         for name in [name for name in names if name not in chosen] or names[-1:]:

@@ -31,13 +31,12 @@ __all__ = ["FAMILY", "GOALS_PER_PRODUCT", "generate", "make_product"]
 FAMILY = 4
 GOALS_PER_PRODUCT = 3
 
-_ASIN_DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _MARKS = "+>"
 _T = TypeVar("_T")
 
 
 class _Draw:
-    """Draws that depend on the seed alone and not on the Python version (`Random.random` is frozen, `choice` is not)."""
+    """Draws that depend on the key alone, not on the Python version (`Random.random` is frozen, `choice` is not)."""
 
     def __init__(self, *key: object) -> None:
         self._next = random.Random(":".join(map(str, key))).random
@@ -101,13 +100,13 @@ def _kinds() -> tuple[_Kind, ...]:
 
 
 def _asin(index: int) -> str:
-    """Ten characters, different for every index below 36**7 and without visible order."""
-    number = (index * 7_368_787 + 31_415_926_535) % 36**7
-    digits = ""
-    for _ in range(7):
-        number, digit = divmod(number, 36)
-        digits = _ASIN_DIGITS[digit] + digits
-    return "B0S" + digits
+    """Ten letters, different for every index and without visible order (one word, so that small models can copy it)."""
+    number = (index * 3_141_592_653_589 + 2_718_281_828_459) % 26**9
+    letters = ""
+    for _ in range(9):
+        number, digit = divmod(number, 26)
+        letters = chr(ord("A") + digit) + letters
+    return "B" + letters
 
 
 def _instruction(query: str, attributes: Sequence[str]) -> str:
@@ -159,7 +158,7 @@ def make_product(seed: int, index: int) -> Product:
     others = [a for a in kind.attributes if a not in common]
     own = draw.some(others, 2 + draw.below(2))
     attributes = [a for a in kind.attributes if a in common or a in own]
-    options = {}
+    options: dict[str, tuple[str, ...]] = {}
     for option, pool in kind.options:
         if not options or draw.below(10) < 8:
             options[option] = tuple(draw.some(POOLS[pool], 3 + draw.below(3)))

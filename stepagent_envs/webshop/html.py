@@ -1,3 +1,4 @@
+# ruff: noqa: E501, W291, W293
 """Pages as HTML, mode `html`: the markup that the original serves, byte for byte.
 
 The layout (indents and blank lines included) is the original's, since agents that read raw HTML were trained on it.
@@ -34,12 +35,12 @@ _PLAIN_HEAD = f"""<!DOCTYPE html>
     <div class="container" style="margin-top: 8%;">
       <div class="col-md-6 col-md-offset-3">     
         <div class="row">
-"""  # noqa: W291
+"""
 _PLAIN_FOOT = """        </div>            
       </div>
     </div>
   </body>
-</html>"""  # noqa: W291
+</html>"""
 _HEAD = f"""<!DOCTYPE html>
 <html>
   <head>
@@ -119,7 +120,7 @@ def _search(instruction: str, session_id: str) -> str:
               </div>
             </div>
           </form>
-{_PLAIN_FOOT}"""  # noqa: E501
+{_PLAIN_FOOT}"""
 
 
 def _page_form(session: Session, session_id: str, page_number: int, label: str) -> str:
@@ -152,7 +153,7 @@ def _results(products: Sequence[Product], session: Session, total: int, has_next
       </div>
     </div>
   </body>
-</html>"""  # noqa: W293
+</html>"""
 
 
 def _result(product: Product, session: Session, session_id: str) -> str:
@@ -190,7 +191,7 @@ def _result(product: Product, session: Session, session_id: str) -> str:
             </ul>
           </div>
         </div>
-        """  # noqa: E501, W293
+        """
 
 
 def _option(product: Product, session: Session, session_id: str, name: str, number: int, value: str) -> str:
@@ -204,7 +205,7 @@ def _option(product: Product, session: Session, session_id: str, name: str, numb
                   
                   <input type="radio" id="radio_{_text(name)}{number}" name="{_text(name)}" value="{_text(value)}" data-url="{address}">
                   <label for="radio_{_text(name)}{number}">{_text(value)}</label>
-                """  # noqa: E501, W293
+                """
 
 
 def _option_group(product: Product, session: Session, session_id: str, name: str) -> str:
@@ -294,7 +295,7 @@ def _item(product: Product, session: Session, session_id: str, show_attributes: 
       }});
     }});
   </script>
-</html>"""  # noqa: W293
+</html>"""
 
 
 def _sub_form(box: str, address: str, label: str) -> str:

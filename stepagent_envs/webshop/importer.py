@@ -25,10 +25,10 @@ DOWNLOADS = (
     Download(_DRIVE + "1IduG0xl544V_A_jv3tHXC0kyFi7PnyBu", "items_ins_v2_1000.json", "their attributes, about 147 KB"),
     Download(_DRIVE + "14Kb5SPBk_jfdLZ_CDBNitW98QLDlKR5O", "items_human_ins.json", "human goals, about 4.9 MB"),
 )
-"""The 1,000-product set that most work uses. The full set (items_shuffle.json, 5.1 GB; items_ins_v2.json, 178 MB) has the
-ids 1A2whVgOO0euk5O13n2iYDM0bQRkkRduB and 1s2j6NgHljiZzQNL3veZaAiyW_qDEgBNi there."""
+"""The 1,000-product set that most work uses. The full set lies in the same place: items_shuffle.json (5.1 GB) and
+items_ins_v2.json (178 MB), ids 1A2whVgOO0euk5O13n2iYDM0bQRkkRduB and 1s2j6NgHljiZzQNL3veZaAiyW_qDEgBNi."""
 
-OFFICIAL_HASH = "0" * 64
+OFFICIAL_HASH = "93cac97c78d0da08550884b4eb6e0e92d4ad2d6511de9dddb58a3a013cfeac94" * 64
 """Content hash of the 1,000-product set with its human goals, nouns by the rule."""
 
 ETO_FILES = ("eto_train_indices.json", "eto_test_indices.json")

@@ -2,7 +2,8 @@
 
 The ranking is that of the original's search engine (Lucene through pyserini, k1 0.9, b 0.4): document lengths are
 rounded to one byte as Lucene stores them, term scores are computed in single precision and summed in double, and ties
-fall to the order of the products' ids (asins). bm25s, the well-kept library of this kind, offers neither the rounding nor the tie order.
+fall to the order of the products' ids (asins). bm25s, the well-kept library of this kind, offers neither the rounding
+nor the tie order.
 
 Postings are stored by term (CSC): document numbers, and a 16-bit code of frequency and length for each. Terms are
 added in the order of how much they can contribute; once the k-th best score so far is out of reach for documents not

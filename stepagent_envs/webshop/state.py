@@ -33,7 +33,7 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The page that is shown: its kind, the session it was made from, the sub-page's name, the reward on the last page."""
+    """The page shown: its kind, the session it was made from, a sub-page's name, the reward on the last page."""
 
     kind: PageKind
     session: Session

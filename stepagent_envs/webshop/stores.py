@@ -20,7 +20,7 @@ __all__ = ["BUILTIN_HASH", "BUILTIN_SIZE", "builtin_name", "open_catalogue"]
 
 BUILTIN_SIZE = 1000
 BUILTIN_VERSION = 1
-BUILTIN_HASH = "c918f6d03f1ea850a7359a95e1e3464b751393d8905a7ed1e4ee9eb597609b0b"
+BUILTIN_HASH = "1e7f67b4d86410b97beed5c750370c66897e81073e21705d8f0b66bc296a9e3a"
 """Content hash of the built-in shop of 1,000 products, seed 0: the same for ever."""
 
 _BUILTIN = re.compile(r"builtin(?::(\d{1,8}))?(?::(\d{1,9}))?")
@@ -28,7 +28,7 @@ _open: dict[Path, Catalogue] = {}
 
 
 def builtin_name(count: int = BUILTIN_SIZE, seed: int = 0) -> str:
-    """Name of a built-in data set in task ids: `builtin-1`, or with its size and seed where these are not the default."""
+    """Name of a built-in data set in task ids: `builtin-1`, with size and seed where these are not the default."""
     name = f"builtin-{BUILTIN_VERSION}"
     if count != BUILTIN_SIZE:
         name += f"-n{count}"

@@ -6,12 +6,64 @@ An attribute is written as instructions use it: plain before the product, "+" af
 An option is "name=pool" (see `POOLS`). Changing a word changes the frozen data hash.
 """
 
+# ruff: noqa: E501
+
 from __future__ import annotations
 
 __all__ = ["BRAND_ENDS", "BRAND_STARTS", "DESCRIPTIONS", "FEATURES", "KINDS", "OPENERS", "POOLS", "REVIEWS"]
 
-BRAND_STARTS = ["Nor", "Vel", "Bri", "Cal", "Dun", "El", "Fen", "Gar", "Hol", "Ith", "Jor", "Kel", "Lum", "Mar", "Nim", "Or", "Pel", "Quen", "Ros", "Sil", "Tam", "Ul", "Ver", "Wen", "Yar", "Zeph", "Alba", "Corv"]
-BRAND_ENDS = ["vane", "mont", "ley", "ora", "dale", "wick", "ton", "ina", "mere", "lux", "a", "way", "nest", "field", "kin", "bo", "sa", "ria", "well", "co"]
+BRAND_STARTS = [
+    "Nor",
+    "Vel",
+    "Bri",
+    "Cal",
+    "Dun",
+    "El",
+    "Fen",
+    "Gar",
+    "Hol",
+    "Ith",
+    "Jor",
+    "Kel",
+    "Lum",
+    "Mar",
+    "Nim",
+    "Or",
+    "Pel",
+    "Quen",
+    "Ros",
+    "Sil",
+    "Tam",
+    "Ul",
+    "Ver",
+    "Wen",
+    "Yar",
+    "Zeph",
+    "Alba",
+    "Corv",
+]
+BRAND_ENDS = [
+    "vane",
+    "mont",
+    "ley",
+    "ora",
+    "dale",
+    "wick",
+    "ton",
+    "ina",
+    "mere",
+    "lux",
+    "a",
+    "way",
+    "nest",
+    "field",
+    "kin",
+    "bo",
+    "sa",
+    "ria",
+    "well",
+    "co",
+]
 
 POOLS: dict[str, tuple[str, ...]] = {
     "color": ("black", "white", "navy", "grey", "red", "blue", "green", "pink", "purple", "beige", "brown", "wine"),

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from typing import Any, overload
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -20,19 +20,21 @@ from stepagent_envs.webshop.reward import Goal
 
 __all__ = ["GoalSet", "ShopTasks", "SPLIT_NAMES"]
 
+_Codes: TypeAlias = "npt.NDArray[np.int64]"
 HUMAN_SPLITS = ("human", "human_train", "human_dev", "human_test")
-PUBLISHED = {
+PUBLISHED: dict[str, tuple[int, int | None]] = {
     "published_test": (0, 500),
     "published_dev": (500, 1500),
     "published_train": (1500, None),
     "published_rl_train": (500, None),
 }
-"""Ranges of synthetic goals by index: the original's test, eval and train, and all after the first 500 as the GiGPO line trains."""
+"""Ranges of synthetic goals by index: the original's test, eval and train; all but test, as the GiGPO line trains."""
 
-_HUMAN_PUBLISHED = {"published_human_test": (0, 500), "published_human_dev": (500, 1500)}
-_HUMAN_PUBLISHED_OPEN: dict[str, tuple[int, int | None]] = {**_HUMAN_PUBLISHED, "published_human_train": (1500, None)}
+HUMAN_PUBLISHED = {name.replace("_", "_human_"): PUBLISHED[name] for name in tuple(PUBLISHED)[:3]}
+"""The same for human goals, which the original uses with the full data."""
+
 ETO = ("eto_train", "eto_test")
-SPLIT_NAMES = (*SPLITS, *HUMAN_SPLITS, *PUBLISHED, *_HUMAN_PUBLISHED_OPEN, *ETO, "all")
+SPLIT_NAMES = (*SPLITS, *HUMAN_SPLITS, *PUBLISHED, *HUMAN_PUBLISHED, *ETO, "all")
 
 
 class GoalSet(TaskSet):
@@ -47,7 +49,7 @@ class GoalSet(TaskSet):
     def __init__(
         self,
         name: str,
-        codes: npt.NDArray[np.int64],
+        codes: _Codes,
         id_of: Callable[[int], str],
         code_of: Callable[[str], int | None],
         resolve: Callable[[int], Task],
@@ -57,7 +59,7 @@ class GoalSet(TaskSet):
         self._id_of = id_of
         self._code_of = code_of
         self._task = resolve
-        self._order: npt.NDArray[np.int64] | None = None
+        self._order: _Codes | None = None
 
     @property
     def ids(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -149,29 +151,29 @@ class ShopTasks:
             raise TaskError(f"webshop has no split {name!r}; {did_you_mean(name, SPLIT_NAMES)}")
         return GoalSet(name, self._codes(name), self._id, self._code, self._task)
 
-    def _codes(self, name: str) -> npt.NDArray[np.int64]:
+    def _codes(self, name: str) -> _Codes:
         synthetic = np.arange(len(self._synthetic), dtype=np.int64)
         human = -1 - np.arange(len(self._human), dtype=np.int64)
         if name in SPLITS:
-            return synthetic[self._synthetic.indices(name)]
+            return np.asarray(self._synthetic.indices(name), np.int64)
         if name == "all":
             return np.concatenate((synthetic, human))
         if name == "human":
             return human
         if name in HUMAN_SPLITS:
-            return human[self._human.indices(name.removeprefix("human_"))]
+            return -1 - np.asarray(self._human.indices(name.removeprefix("human_")), np.int64)
         if name in PUBLISHED:
             return self._range(name, synthetic, *PUBLISHED[name])
-        if name in _HUMAN_PUBLISHED_OPEN:
-            return self._range(name, human, *_HUMAN_PUBLISHED_OPEN[name])
+        if name in HUMAN_PUBLISHED:
+            return self._range(name, human, *HUMAN_PUBLISHED[name])
         return self._listed(name, human)
 
-    def _range(self, name: str, codes: npt.NDArray[np.int64], start: int, end: int | None) -> npt.NDArray[np.int64]:
+    def _range(self, name: str, codes: _Codes, start: int, end: int | None) -> _Codes:
         if not self.catalogue.info.name.startswith("official"):
             raise TaskError(f"split {name!r} belongs to the official data; use one of {', '.join(SPLITS)}")
         return codes[start:end]
 
-    def _listed(self, name: str, human: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def _listed(self, name: str, human: _Codes) -> _Codes:
         path = self.catalogue.folder / ETO_FILES[ETO.index(name)]
         if not path.is_file():
             raise TaskError(f"split {name!r} needs {path.name} beside the imported files; import them together")

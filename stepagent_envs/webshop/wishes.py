@@ -56,7 +56,8 @@ def read_wish(instruction: str) -> Wish:
         cap = float(match.group(1))
         instruction = instruction[: match.start()]
     text = _OPENING.sub("", instruction).strip()
-    base, options = text, ()
+    base = text
+    options: tuple[tuple[str, str], ...] = ()
     match = next((m for m in _OPTIONS.finditer(text) if " with " not in m.group(1)), None)
     if match:
         base = text[: match.start()]
