@@ -6,6 +6,8 @@ sorted and numbered downwards, so that the first of a sorted list bears the high
 
 from __future__ import annotations
 
+import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -20,6 +22,7 @@ __all__ = ["RAW_FIELDS", "compile_game", "compile_problem", "display_names"]
 RAW_FIELDS = ("pddl_domain", "grammar", "pddl_problem")
 """What a game file must hold."""
 
+_TASK = re.compile(r'"task"\s*:\s*\[\s*\{\s*"rhs"\s*:\s*"((?:[^"\\]|\\.)*)"')
 _CACHE: dict[tuple[str, str], Any] = {}
 
 
@@ -56,9 +59,23 @@ def compile_game(raw: Mapping[str, Any]) -> dict[str, Any]:
             found = "missing" if name not in raw else f"of type {type(raw[name]).__name__}, not a text"
             raise DataError(f"its field {name!r} is {found}")
     domain = _cached("domain", raw["pddl_domain"], read_domain)
-    wording, task = read_grammar(raw["grammar"])
+    wording, task = _read_wording(raw["grammar"])
     record = compile_problem(read_problem(raw["pddl_problem"], domain), domain)
-    return {"wording": wording.to_json(), "task": task, **record}
+    return {"wording": wording, "task": task, **record}
+
+
+def _read_wording(text: str) -> tuple[dict[str, Any], str]:
+    """The wording as JSON values and the task sentence; games differ in the sentence alone, so the rest is kept."""
+    found = list(_TASK.finditer(text))
+    if len(found) != 1:
+        wording, task = read_grammar(text)
+        return wording.to_json(), task
+    rest = text[: found[0].start(1)] + text[found[0].end(1) :]
+    wording_json: dict[str, Any] = _cached("grammar", rest, lambda grammar: read_grammar(grammar)[0].to_json())
+    try:
+        return wording_json, json.loads(f'"{found[0].group(1)}"').replace("\\n", "\n")
+    except ValueError:
+        raise DataError("the grammar's task sentence is no JSON text") from None
 
 
 def _cached(kind: str, text: str, read: Any) -> Any:

@@ -115,21 +115,23 @@ class _View:
         can = self.aim.wanted & game.pickupable
         return [(o, r) for r, inside in enumerate(self.contents) if inside & can for o in bits(inside & can)]
 
-    def fetch(self, o: int, r: int) -> list[Deed]:
-        """How to get hold of an object, putting down first what is held."""
+    def fetch(self, o: int, r: int) -> list[list[Deed]]:
+        """Ways to get hold of an object that may be cheapest, putting down first what is held."""
         take: Deed = ("take", o, r)
         if self.held < 0:
-            return [take]
+            return [[take]]
         game = self.game
         fitting = [place for place in range(len(game.rec_loc)) if game.accepts[place] >> self.held & 1]
+        goals = [place for place in fitting if place in self.aim.targets]  # to have opened one may pay later
         spot = game.rec_loc[r]
         options = {
             self.nearest(fitting, self.loc, self.opened),
             self.nearest(fitting, spot, self.opened | 1 << r),
+            self.nearest(goals, self.loc, self.opened),
             *[place for place in game.here[spot] if place in fitting],
+            *[place for place in game.here[self.loc] if place in goals],
         } - {-1}
-        ways: list[list[Deed]] = [[("put", self.held, place), take] for place in sorted(options)]
-        return min(ways, key=lambda way: self.cost(way, self.loc, self.opened), default=[])
+        return [[("put", self.held, place), take] for place in sorted(options)]
 
 
 def _after(view: _View, deeds: list[Deed]) -> tuple[int, int]:
@@ -164,9 +166,7 @@ def _holdings(view: _View) -> list[tuple[int, list[Deed]]]:
     if view.held >= 0 and view.aim.wanted >> view.held & 1:
         ways.append((view.held, []))
     for o, r in view.sources():
-        deeds = view.fetch(o, r)
-        if deeds:
-            ways.append((o, deeds))
+        ways += [(o, deeds) for deeds in view.fetch(o, r)]
     return ways
 
 
@@ -174,7 +174,12 @@ def _plan_one(view: _View) -> list[Deed]:
     """Bring one wanted object to a target."""
     ways = []
     for o, deeds in _holdings(view):
+        left = deeds[-1][2] if deeds else -1
+        stays = any(view.contents[r] >> o & 1 for r in view.aim.targets if r != left)
         for way in _with_treatment(view, o, deeds):
+            if stays:  # it lies in two receptacles, and the other one is a target
+                ways.append(way)
+                continue
             r = view.nearest(view.aim.targets, *_after(view, way))
             if r >= 0:
                 ways.append([*way, ("put", o, r)])

@@ -18,7 +18,8 @@ __all__ = ["Domain", "Expr", "Problem", "parse", "read_domain", "read_problem"]
 Expr: TypeAlias = "str | list[Any]"
 """An s-expression: a word or a list of s-expressions."""
 
-_TOKEN = re.compile(r"[()]|[^\s()]+")
+_TOKEN = re.compile(r"\(([^()]*)\)|([()]|[^\s()]+)")
+"""A list without lists in it (most of a problem is such facts), a parenthesis, or a word."""
 _COMMENT = re.compile(r";[^\n]*")
 
 
@@ -56,8 +57,10 @@ def parse(text: str) -> list[Any]:
         DataError: unbalanced parentheses (a cut file, for example) or no expression at all.
     """
     stack: list[list[Any]] = [[]]
-    for token in _TOKEN.findall(_COMMENT.sub("", text).lower()):
-        if token == "(":
+    for flat, token in _TOKEN.findall(_COMMENT.sub("", text).lower()):
+        if not token:
+            stack[-1].append(flat.split())
+        elif token == "(":
             stack.append([])
         elif token == ")":
             if len(stack) < 2:
@@ -188,14 +191,21 @@ def read_problem(text: str, domain: Domain) -> Problem:
             raise DataError(f"the problem has no {name} section")
     objects = dict(_typed(sections[":objects"], "objects"))
     init: list[tuple[str, ...]] = []
+    right: set[tuple[str | None, ...]] = set()
     for fact in sections[":init"]:
-        if not isinstance(fact, list) or not fact or not all(isinstance(word, str) for word in fact):
-            if isinstance(fact, list) and fact and fact[0] == "=":
-                continue
+        if not isinstance(fact, list) or not fact:
             raise DataError(f"the problem's initial state holds {fact!r}, which is no fact")
-        if fact[0] != "=":
+        if fact[0] == "=":
+            continue
+        try:
+            kinds = (fact[0], *[objects.get(word) for word in fact[1:]])
+            known = kinds in right
+        except TypeError:
+            raise DataError(f"the problem's initial state holds {fact!r}, which is no fact") from None
+        if not known:
             _check_fact(fact, objects, domain)
-            init.append(tuple(fact))
+            right.add(kinds)
+        init.append(tuple(fact))
     if len(sections[":goal"]) != 1:
         raise DataError("the problem's goal is not one formula")
     return Problem(objects, init, sections[":goal"][0])

@@ -35,13 +35,11 @@ class Original:
 
     def __init__(self, raw: Mapping[str, Any]) -> None:
         try:
-            import fast_downward  # noqa: F401
+            import fast_downward  # type: ignore[import-untyped]  # noqa: F401
             from textworld.core import EnvInfos
             from textworld.envs.pddl import PddlEnv
         except ImportError:
-            raise DataError(
-                "the original engine is not installed; run `pip install 'stepagent[textworld]'`"
-            ) from None
+            raise DataError("the original engine is not installed; run `pip install 'stepagent[textworld]'`") from None
         self._env = PddlEnv(EnvInfos(admissible_commands=True, won=True))
         self._env.load({name: raw[name] for name in ("pddl_domain", "grammar", "pddl_problem")})
         infos = self._env._entity_infos
@@ -94,13 +92,36 @@ def hostile_commands(game: Game, rng: random.Random) -> list[str]:
     w = game.wording
     pairs = [f"{c[0]}{obj}{c[1]}{rec}" for c in (w.take, w.put, w.clean, w.heat, w.cool)]
     single = [f"{c[0]}{name}" for c in (w.goto, w.open, w.close, w.use, w.examine) for name in (rec, rec2, obj)]
-    blanks = ["", " ", "look ", " inventory", "\tlook\n", "LOOK", "look around", f"{w.goto[0]} {rec}", f"go to the {rec}"]
-    odd = ["help", "go to", "take", f"take {obj}", f"put {obj} on {rec}", f"move {obj} to {rec}", "🙂", "x" * 500, "no\0"]
+    blanks = [
+        "",
+        " ",
+        "look ",
+        " inventory",
+        "\tlook\n",
+        "LOOK",
+        "look around",
+        f"{w.goto[0]} {rec}",
+        f"go to the {rec}",
+    ]
+    odd = [
+        "help",
+        "go to",
+        "take",
+        f"take {obj}",
+        f"put {obj} on {rec}",
+        f"move {obj} to {rec}",
+        "🙂",
+        "x" * 500,
+        "no\0",
+    ]
     return [*pairs, *single, f"{w.slice[0]}{obj}{w.slice[1]}{obj2}", *blanks, *odd]
 
 
 def play_both(
-    raw: Mapping[str, Any], choose: Callable[[World, list[str], int], str], steps: int, refused: str = "Nothing happens."
+    raw: Mapping[str, Any],
+    choose: Callable[[World, list[str], int], str],
+    steps: int,
+    refused: str = "Nothing happens.",
 ) -> Iterator[Difference | None]:
     """Play a game on both engines, yielding after the start and after every command the difference, or None.
 
