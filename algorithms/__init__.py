@@ -13,6 +13,7 @@ from stepagent_envs.errors import TaskError, did_you_mean
 __all__ = ["ALGORITHMS", "algorithm_class", "load_class"]
 
 ALGORITHMS: dict[str, str] = {
+    "sb3_ppo": "baselines.sb3_ppo:SB3PPO",
     "sft": "baselines.sft:SFT",
 }
 """Name -> "module:Class". A new algorithm adds its line here."""
