@@ -206,11 +206,10 @@ class _Report(BaseCallback):
         if self._ended:
             for name in ("success", "score", "steps"):
                 values[name] = float(np.mean([info[name] for info in self._ended]))
-        losses = {
-            name.removeprefix("train/"): float(v)
-            for name, v in self.logger.name_to_value.items()
-            if name.startswith("train/")
+        logged = {
+            name.removeprefix("train/"): float(v) for name, v in self.logger.name_to_value.items() if "train/" in name
         }
+        losses = {name: value for name, value in logged.items() if np.isfinite(value)}  # NaN is no JSON
         seconds = time.perf_counter() - self._started
         self._log.metrics("train", **values, **losses, steps_per_second=round(self.num_timesteps / seconds))
         self._update(self.num_timesteps, f"success {values.get('success', 0.0):.3f}")
