@@ -6,9 +6,11 @@ from typing import ClassVar
 
 from stepagent_envs.alfworld.engine import State, World
 from stepagent_envs.alfworld.experts import explorer, oracle
+from stepagent_envs.alfworld.reference import Original
 from stepagent_envs.alfworld.refusals import explain
 from stepagent_envs.alfworld.sources import Builtin, open_source
 from stepagent_envs.core import MAX_ACTION_LENGTH, Outcome, TextEnv
+from stepagent_envs.errors import TaskError
 from stepagent_envs.tasks import Task, TaskSet
 
 __all__ = ["ALFWorldEnv", "REFUSED"]
@@ -29,6 +31,7 @@ class ALFWorldEnv(TextEnv):
         split: "train", "dev", "valid_seen" or "valid_unseen" (imported data also have "fit": train without dev).
         data: "builtin" (made by the package), "official" (imported before), or the path of games.
         max_steps: step limit, 50 by default.
+        backend: "native", or "textworld" to play the same games on the original engine (slow; to compare with).
         admissible, expert, compat, render_mode: see `TextEnv`; nothing differs from the original, so `compat` changes
             nothing.
     """
@@ -47,7 +50,10 @@ class ALFWorldEnv(TextEnv):
         expert: bool | str = False,
         compat: str | None = None,
         render_mode: str | None = None,
+        backend: str = "native",
     ) -> None:
+        if backend not in ("native", "textworld"):
+            raise TaskError(f"backend must be 'native' or 'textworld', got {backend!r}")
         super().__init__(
             split=split,
             data=data,
@@ -60,6 +66,9 @@ class ALFWorldEnv(TextEnv):
         self._source = open_source(self.data)
         self._source.tasks(split)
         self._world: World | None = None
+        self.backend = backend
+        self._original: Original | None = None
+        self._said: tuple[str, ...] = ()
 
     @property
     def data_hash(self) -> str:
@@ -90,19 +99,29 @@ class ALFWorldEnv(TextEnv):
         return self._world
 
     def _start(self, task: Task) -> Outcome:
-        game = self._source.game(task.id.split(":", 2)[2])
+        name = task.id.split(":", 2)[2]
+        game = self._source.game(name)
         if self._world is None:
             self._world = World(game)
-        return Outcome(self._world.reset(game))
+        text = self._world.reset(game)
+        if self.backend == "textworld":
+            self._original, self._said = Original(self._source.raw(name)), ()
+            text = self._original.reset()
+        return Outcome(text)
 
     def _apply(self, action: str) -> Outcome:
         world = self._play
         if len(action) > MAX_ACTION_LENGTH:
             return Outcome(REFUSED, error=f"an action of {len(action)} characters; {MAX_ACTION_LENGTH} are the most")
         answer = world.act(action)
+        won = world.won()
+        if self._original is not None:
+            self._said += (action,)
+            said = self._original.act(action)
+            answer, won = None if said == REFUSED else said, self._original.won()
         if answer is None:
             return Outcome(REFUSED, error=explain(world, action))
-        if world.won():
+        if won:
             return Outcome(answer, score=1.0, raw_score=1.0, success=True, ended=True)
         return Outcome(answer)
 
@@ -110,7 +129,7 @@ class ALFWorldEnv(TextEnv):
         return self._play.game.task.removeprefix(_TASK_PREFIX)
 
     def _admissible(self) -> list[str]:
-        return self._play.admissible()
+        return self._play.admissible() if self._original is None else self._original.admissible()
 
     def _expert(self, name: str) -> str | None:
         return _EXPERTS[name](self._play)
@@ -118,12 +137,19 @@ class ALFWorldEnv(TextEnv):
     def _state_key(self) -> str:
         return repr(self._play.save())
 
-    def _save(self) -> tuple[State, int, int]:
+    def _save(self) -> tuple[State, int, int, tuple[str, ...]]:
         world = self._play
-        return world.save(), world.seen, world.known
+        return world.save(), world.seen, world.known, self._said
 
-    def _load(self, task: Task, state: tuple[State, int, int]) -> None:
-        game = self._source.game(task.id.split(":", 2)[2])
+    def _load(self, task: Task, state: tuple[State, int, int, tuple[str, ...]]) -> None:
+        world_state, seen, known, said = state
+        name = task.id.split(":", 2)[2]
+        game = self._source.game(name)
         if self._world is None:
             self._world = World(game)
-        self._world.load(game, *state)
+        self._world.load(game, world_state, seen, known)
+        if self.backend == "textworld":  # the original cannot be set to a state: play what led there
+            self._original, self._said = Original(self._source.raw(name)), said
+            self._original.reset()
+            for action in said:
+                self._original.act(action)

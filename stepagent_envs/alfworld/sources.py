@@ -15,6 +15,7 @@ from typing import Any
 from stepagent_envs import data as data_home
 from stepagent_envs.alfworld import generator, importer
 from stepagent_envs.alfworld.engine import Game
+from stepagent_envs.alfworld.export import export_game
 from stepagent_envs.alfworld.store import STORE_NAME, Store
 from stepagent_envs.errors import DataError, TaskError, did_you_mean
 from stepagent_envs.tasks import Task, TaskSet
@@ -72,6 +73,10 @@ class Source(ABC):
         """The task of an id of this data set."""
 
     @abstractmethod
+    def raw(self, name: str) -> dict[str, str]:
+        """A game as PDDL and grammar texts, for the original engine."""
+
+    @abstractmethod
     def _game(self, name: str) -> Game:
         """The compiled game of a name (third part of a task id)."""
 
@@ -106,6 +111,10 @@ class Builtin(Source):
         """Whether an id is one of the unlimited ones."""
         return re.fullmatch(rf"alfworld:{self.name}:extra/(0|[1-9]\d{{0,17}})", task_id) is not None
 
+    def raw(self, name: str) -> dict[str, str]:
+        """A game as PDDL and grammar texts."""
+        return export_game(self._record(name), generator.WORDING)
+
     def _game(self, name: str) -> Game:
         return Game(self._record(name), generator.WORDING)
 
@@ -138,6 +147,11 @@ class Imported(Source):
         if scene.isdigit():
             metadata["plan"] = f"scene-{scene}"
         return Task(task_id, self._store.kind(name), parts[0], metadata)
+
+    def raw(self, name: str) -> dict[str, str]:
+        """A game as PDDL and grammar texts."""
+        record = self._store.record(name)
+        return export_game(record, self._store.wordings[record["wording"]])
 
     def _game(self, name: str) -> Game:
         return self._store.game(name)

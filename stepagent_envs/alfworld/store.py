@@ -69,7 +69,7 @@ class Store:
     """A file of compiled games, mapped into memory.
 
     Attributes:
-        hash: of the content. splits: split -> ids in order.
+        hash: of the content. splits: split -> ids in order. wordings: the wordings that records point to.
 
     Raises:
         DataError: no such file, or not one of ours, or cut off.
@@ -93,7 +93,7 @@ class Store:
             header = json.loads(zlib.decompress(self._map[start : self._base]))
             self.hash: str = header["hash"]
             self._rules: list[dict[str, Any]] = header["rules"]
-            self._wordings = [Wording.from_json(value) for value in header["wording"]]
+            self.wordings = [Wording.from_json(value) for value in header["wording"]]
             self._rows = {row[0]: row for row in header["games"]}
             last = header["games"][-1]
         except (zlib.error, ValueError, KeyError, IndexError, TypeError):
@@ -128,4 +128,4 @@ class Store:
     def game(self, game_id: str) -> Game:
         """The game of an id, ready to play."""
         record = self.record(game_id)
-        return Game(record, self._wordings[record["wording"]])
+        return Game(record, self.wordings[record["wording"]])
