@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ __all__ = [
     "find_benchmark",
     "load_benchmark",
     "read_benchmark",
+    "restrict",
 ]
 
 BENCHMARKS = Path(__file__).parent / "benchmarks"
@@ -58,15 +60,31 @@ def load_benchmark(name: str | Path) -> Benchmark:
     """Load a frozen benchmark and check it against its own hashes.
 
     Args:
-        name: of a benchmark that comes with the package, or the path of a TOML file.
+        name: of a benchmark that comes with the package, or the path of a TOML file; worlds that are added with plus
+            signs restrict it to them (`"quick-v1+webshop"`).
 
     Raises:
         BenchmarkError: it does not exist, is malformed, or was edited after it was frozen.
     """
-    path = find_benchmark(name)
+    base, *worlds = (str(name) if not str(name).endswith(".toml") else "").split("+")
+    path = find_benchmark(base or name)
     benchmark = read_benchmark(path)
     check_hashes(benchmark, str(path))
-    return benchmark
+    return restrict(benchmark, worlds)
+
+
+def restrict(benchmark: Benchmark, worlds: Sequence[str]) -> Benchmark:
+    """The part of a benchmark with some of its worlds; its id and hash differ, so that rows cannot be mixed up."""
+    known = [section.world for section in benchmark.worlds]
+    for world in worlds:
+        if world not in known:
+            raise BenchmarkError(f"{benchmark.id} has no world {world!r}; {did_you_mean(world, known)}")
+    if not worlds or set(worlds) == set(known):
+        return benchmark
+    sections = [section for section in benchmark.worlds if section.world in worlds]
+    part = benchmark.model_copy(update={"worlds": sections, "only": [section.world for section in sections]})
+    part.hash = part.content_hash()
+    return part
 
 
 def check_hashes(benchmark: Benchmark, where: str) -> None:
@@ -101,6 +119,8 @@ def read_benchmark(path: Path) -> Benchmark:
         where = ".".join(str(part) for part in first["loc"])
         raise BenchmarkError(f"{path}: {where}: {first['msg']}") from None
     _check_lists(benchmark, path)
+    if benchmark.only:
+        raise BenchmarkError(f"{path}: `only` is no key of a file; name a part as {path.stem}+WORLD")
     if path.stem != benchmark.id:
         raise BenchmarkError(f"{path}: the file of {benchmark.id} must be called {benchmark.id}.toml")
     return benchmark

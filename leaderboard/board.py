@@ -187,7 +187,7 @@ def _table(name: str, entries: Sequence[Entry]) -> Table:
 
 
 def _known(name: str, wanted: str) -> Benchmark | None:
-    if name not in benchmark_names():
+    if name.partition("+")[0] not in benchmark_names():
         return None
     benchmark = load_benchmark(name)
     return benchmark if benchmark.hash == wanted else None

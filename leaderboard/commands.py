@@ -13,10 +13,10 @@ import tyro
 from rich.console import Console
 
 from leaderboard.agents import AgentSpec, default_name
-from leaderboard.benchmark import load_benchmark
+from leaderboard.benchmark import load_benchmark, restrict
 from leaderboard.errors import AgentError, StoreError
 from leaderboard.executors import make_executor
-from leaderboard.runner import Monitor, RunOptions, restrict, run_benchmark
+from leaderboard.runner import Monitor, RunOptions, run_benchmark
 from leaderboard.schema import Benchmark, Result
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def run(
         playing: how episodes are played.
         out: folder of the run; by default runs/leaderboard/BENCHMARK/NAME.
         name: of the row; by default the agent's.
-        worlds: only these worlds (such a row is not comparable with whole ones).
+        worlds: only these worlds (such rows make a table of their own; BENCHMARK+WORLD names the same part).
         option: KEY=VALUE for the agent's class or checkpoint (VALUE as JSON, or a plain word). May be repeated.
         trained_on: declare what the agent learned from.
         note: anything else a reader should know.

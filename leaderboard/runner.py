@@ -17,9 +17,8 @@ from leaderboard.protocol import Planned, check_data, plan
 from leaderboard.provenance import new_session, now
 from leaderboard.schema import AgentInfo, Benchmark, EpisodeRecord, Result, RunFile, Section
 from leaderboard.store import RunStore, write_json
-from stepagent_envs.errors import did_you_mean
 
-__all__ = ["RETRIES", "Monitor", "RunOptions", "decoding_class", "restrict", "run_benchmark"]
+__all__ = ["RETRIES", "Monitor", "RunOptions", "decoding_class", "run_benchmark"]
 
 RETRIES = 2
 """How often an episode is played again after the infrastructure failed."""
@@ -62,20 +61,6 @@ class Monitor:
 
     def say(self, line: str) -> None:
         """Something the user should know."""
-
-
-def restrict(benchmark: Benchmark, worlds: Sequence[str]) -> Benchmark:
-    """The benchmark with some of its worlds only; its id and hash differ, so that rows cannot be mixed up."""
-    known = [section.world for section in benchmark.worlds]
-    for world in worlds:
-        if world not in known:
-            raise BenchmarkError(f"{benchmark.id} has no world {world!r}; {did_you_mean(world, known)}")
-    if not worlds or set(worlds) == set(known):
-        return benchmark
-    part = benchmark.model_copy(update={"worlds": [s for s in benchmark.worlds if s.world in worlds]})
-    part.name = f"{benchmark.name}-{'-'.join(s.world for s in part.worlds)}"
-    part.hash = part.content_hash()
-    return part
 
 
 def run_benchmark(

@@ -108,6 +108,7 @@ class Benchmark(Model):
         rules: what agents may and may not use.
         seeds: run seeds; `{seed}` in an agent's spec takes them one after the other.
         repeats: episodes for each task and run seed.
+        only: worlds that a part of the benchmark is restricted to; empty for the whole.
         hash: of all of the above, task lists included.
     """
 
@@ -120,16 +121,17 @@ class Benchmark(Model):
     seeds: list[int] = pydantic.Field(default=[0], min_length=1)
     repeats: int = pydantic.Field(default=1, ge=1)
     worlds: list[Section] = pydantic.Field(min_length=1)
+    only: list[Name] = pydantic.Field(default_factory=list)
     hash: str = ""
 
     @property
     def id(self) -> str:
-        """`"<name>-v<version>"`."""
-        return f"{self.name}-v{self.version}"
+        """`"<name>-v<version>"`; a part of a benchmark has its worlds added, `"quick-v1+webshop"`."""
+        return "+".join([f"{self.name}-v{self.version}", *self.only])
 
     def content_hash(self) -> str:
-        """Hash of everything but `hash` itself."""
-        return canonical_hash(self.model_dump(mode="json", exclude={"hash"}))
+        """Hash of everything but `hash` itself. Defaults are left out: a field added later changes no old hash."""
+        return canonical_hash(self.model_dump(mode="json", exclude={"hash"}, exclude_defaults=True))
 
     def section(self, world: str) -> Section:
         """The section of a world; `KeyError` when there is none."""
@@ -187,7 +189,7 @@ class EpisodeRecord(Model):
 
     def digest(self) -> str:
         """Hash of all but what differs between equal runs: wall time, retries and the bits of log-probabilities."""
-        value = self.model_dump(mode="json", exclude={"seconds", "attempts"}, exclude_none=True)
+        value = self.model_dump(mode="json", exclude={"seconds", "attempts"}, exclude_defaults=True)
         for step in (value.get("trace") or {}).get("steps", ()):
             step.pop("logprobs", None)
         return canonical_hash(value)
@@ -330,8 +332,8 @@ class Result(Model):
     hash: str = ""
 
     def content_hash(self) -> str:
-        """Hash of everything but `hash` itself."""
-        return canonical_hash(self.model_dump(mode="json", exclude={"hash"}))
+        """Hash of everything but `hash` itself (defaults left out, as in `Benchmark.content_hash`)."""
+        return canonical_hash(self.model_dump(mode="json", exclude={"hash"}, exclude_defaults=True))
 
     def world(self, name: str) -> WorldResult | None:
         """The result in a world, or None."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from leaderboard.aggregate import make_result
-from leaderboard.benchmark import load_benchmark
+from leaderboard.benchmark import load_benchmark, restrict
 from leaderboard.errors import BenchmarkError, VerifyError
 from leaderboard.executors import tokens_of
 from leaderboard.protocol import Planned, check_data, make_env, plan
@@ -88,7 +88,8 @@ def _check_folder(folder: Path) -> None:
 
 def _benchmark(result: Result, given: str | Path | None) -> Benchmark:
     try:
-        frozen = load_benchmark(given or result.benchmark)
+        base, *worlds = result.benchmark.split("+")
+        frozen = restrict(load_benchmark(given or base), worlds)
     except BenchmarkError as error:
         raise VerifyError(f"benchmark: {error}") from None
     if frozen.id != result.benchmark:

@@ -14,10 +14,11 @@ import pytest
 from conftest import make_benchmark
 
 from leaderboard.agents import AgentSpec
+from leaderboard.benchmark import restrict
 from leaderboard.errors import AgentError, BenchmarkError, StoreError
 from leaderboard.executors import Processes
 from leaderboard.protocol import episode_seed, plan
-from leaderboard.runner import Monitor, RunOptions, restrict, run_benchmark
+from leaderboard.runner import Monitor, RunOptions, run_benchmark
 from leaderboard.schema import EpisodeRecord
 from leaderboard.store import read_episodes, read_result
 
