@@ -132,7 +132,7 @@ class ChoicePolicy(Policy):
         return {
             **super().describe(),
             "parameters": sum(p.numel() for p in self.net.parameters()),
-            "decoding": "greedy" if self.greedy else "sample",
+            "decoding": {"mode": "choice", "temperature": 0.0 if self.greedy else 1.0},
             "history": self.history,
             "hidden": self.net.hidden,
             "choice": asdict(self.net.choice),
