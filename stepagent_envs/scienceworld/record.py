@@ -65,20 +65,20 @@ def record(out: Path, pairs: Iterable[tuple[str, int]]) -> None:
     done = {(path.task, path.variation) for path in _read(out)}
     todo = [pair for pair in pairs if pair not in done]
     env = ScienceWorldEnv(max_steps=LONGEST, admissible=False)
-    sim = simulator.acquire()
+    sim = simulator.Simulator(heap=1024)
     with open(out, "a", encoding="utf-8", newline="\n") as file:
         for i, (task, variation) in enumerate(todo, start=1):
             try:
                 path = play_gold(sim, env, task, variation)
             except InfrastructureError as error:
                 sys.stderr.write(f"{task}/{variation}: {error}\n")
-                simulator.release(sim)
-                sim = simulator.acquire()
+                sim.close()
+                sim = simulator.Simulator(heap=1024)
                 continue
             file.write(dump_gold(path) + "\n")
             file.flush()
             sys.stderr.write(f"{i}/{len(todo)} {task}/{variation}: {len(path.actions)} actions, {path.raw_score}\n")
-    simulator.release(sim)
+    sim.close()
     env.close()
 
 
