@@ -18,6 +18,7 @@ from algorithms.decoding import Decoding
 from algorithms.lm import PRESETS, count_parameters, logits_at, new_model
 from algorithms.lm_policy import LMPolicy
 from algorithms.losses import sft_loss
+from algorithms.optim import OPTIMIZERS, optimizers
 from algorithms.policy import Policy
 from algorithms.prompts import ContextStats, PromptConfig, Segment, segments_of_trace
 from algorithms.tokenizer import TokenizerConfig, build_tokenizer
@@ -45,6 +46,8 @@ class SFTConfig(AlgorithmConfig):
     """Stop after so many updates."""
     batch_tokens: int = 1024
     """The most tokens in a batch, padding included."""
+    optimizer: str = "adamw"
+    """"adamw", or "muon": Muon on the inner matrices (learns from scratch in fewer tokens), AdamW on the rest."""
     lr: float = 1.5e-3
     """Peak learning rate."""
     warmup: float = 0.03
@@ -75,6 +78,7 @@ class SFTConfig(AlgorithmConfig):
             self.require(name, getattr(self, name) >= 1, "at least 1")
         for name in ("num_traces", "max_steps"):
             self.require(name, getattr(self, name) is None or getattr(self, name) >= 1, "at least 1, or None")
+        self.require("optimizer", self.optimizer in OPTIMIZERS, f"one of {list(OPTIMIZERS)}")
         self.require("lr", 0 < self.lr < 1, "above 0 and below 1")
         self.require("clip", self.clip > 0, "above 0")
         self.require("weight_decay", self.weight_decay >= 0, "at least 0")
@@ -163,10 +167,9 @@ class _Fit:
 
     def __init__(self, config: SFTConfig, policy: LMPolicy, segments: list[Segment], log: RunLog) -> None:
         self.config, self.policy, self.segments, self.log = config, policy, segments, log
-        matrices = [p for p in policy.model.parameters() if p.requires_grad and p.dim() >= 2]
-        others = [p for p in policy.model.parameters() if p.requires_grad and p.dim() < 2]
-        groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, config.beta2))
+        self.optimizers = optimizers(
+            policy.model, config.optimizer, config.lr, weight_decay=config.weight_decay, beta2=config.beta2
+        )
         self.started = time.perf_counter()
         self.step = self.tokens = self.correct = self.predicted = 0
         self.loss_sum = 0.0
@@ -202,16 +205,19 @@ class _Fit:
 
     def _update(self, batch: Batch, done: float) -> None:
         config, model = self.config, self.policy.model
-        for group in self.optimizer.param_groups:
-            group["lr"] = config.lr * _schedule(done, config.warmup, config.final_lr)
+        lr = config.lr * _schedule(done, config.warmup, config.final_lr)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = lr
         device = model.device
         logits = logits_at(model, batch.ids.to(device), batch.rows.to(device), batch.positions.to(device) - 1)
         targets = batch.targets.to(device)
         loss = sft_loss(logits, targets, config.label_smoothing)
-        self.optimizer.zero_grad(set_to_none=True)
+        model.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         self.step += 1
         self.seen += sum(len(self.segments[i].ids) for i in batch.segments)
         self.predicted += len(targets)
@@ -230,7 +236,7 @@ class _Fit:
             tokens=self.seen,
             loss=loss,
             accuracy=accuracy,
-            lr=self.optimizer.param_groups[0]["lr"],
+            lr=self.optimizers[0].param_groups[0]["lr"],
             tokens_per_second=round(rate),
         )
         update(done, f"loss {loss:.3f}, token accuracy {accuracy:.3f}, {rate:,.0f} tokens/s")
