@@ -38,7 +38,9 @@ def small_game(seed: int) -> Game:
         names = sorted([*names, needed])
     target = rng.choice(names)
     places = [rng.randrange(max(2, len(names) - 1)) for _ in names]
-    things = sorted(["apple"] * rng.choice([2, 2, 3]) + ["cup"] * rng.choice([0, 1]) + ["lamp"] * (kind == TASK_TYPES[1]))
+    things = sorted(
+        ["apple"] * rng.choice([2, 2, 3]) + ["cup"] * rng.choice([0, 1]) + ["lamp"] * (kind == TASK_TYPES[1])
+    )
     able = PICK | FLAGS["cleanable"] | FLAGS["heatable"] | FLAGS["coolable"]
     treated = {TASK_TYPES[2]: "isclean", TASK_TYPES[3]: "ishot", TASK_TYPES[4]: "iscool"}.get(kind)
     flags = []
@@ -135,3 +137,98 @@ def test_oracle_is_as_short_as_a_search_through_all_states(block: int) -> None:
         assert play(world, oracle) == best, (seed, game.kind, state)
         checked += best > 0
     assert checked >= 20
+
+
+@pytest.fixture(scope="module")
+def official(shared: Path) -> dict[str, list[Game]]:
+    games: dict[str, list[Game]] = {}
+    for split in ("valid_seen", "valid_unseen"):
+        with lzma.open(shared / f"data/alfworld/{split}.jsonl.xz", "rt", encoding="utf-8") as file:
+            records = [compile_game(json.loads(line)) for line in file]
+        games[split] = [Game(record, Wording.from_json(record["wording"])) for record in records]
+    return games
+
+
+@pytest.mark.parametrize("split", ["valid_seen", "valid_unseen"])
+def test_both_experts_solve_every_official_validation_game(official: dict[str, list[Game]], split: str) -> None:
+    assert len(official[split]) == {"valid_seen": 140, "valid_unseen": 134}[split]
+    lengths = {expert: [play(World(game), expert) for game in official[split]] for expert in (explorer, oracle)}
+    assert None not in lengths[explorer] and None not in lengths[oracle]
+    assert statistics.mean(lengths[explorer]) <= 9
+    assert all(a >= b for a, b in zip(lengths[explorer], lengths[oracle], strict=True))
+
+
+@pytest.mark.parametrize("expert", [explorer, oracle])
+def test_experts_recover_from_ten_random_commands(official: dict[str, list[Game]], expert: Any) -> None:
+    rng = random.Random(0)
+    solved = total = 0
+    for games in official.values():
+        for game in games:
+            world = World(game)
+            for _ in range(10):
+                if not world.won():
+                    world.act(rng.choice(world.admissible()))
+            solved += play(world, expert) is not None
+            total += 1
+    assert solved / total >= 0.97
+
+
+def test_experts_answer_in_well_under_a_millisecond(official: dict[str, list[Game]]) -> None:
+    rng = random.Random(1)
+    for expert in (explorer, oracle):
+        seconds = []
+        for game in official["valid_unseen"][::3]:
+            world = World(game)
+            for _ in range(25):
+                start = time.perf_counter()
+                expert(world)
+                seconds.append(time.perf_counter() - start)
+                world.act(rng.choice(world.admissible()))
+        assert statistics.median(seconds) < 0.5e-3
+
+
+def test_the_explorer_looks_at_nothing_it_was_not_shown() -> None:
+    """Moving what was never seen changes nothing about its answer."""
+    rng = random.Random(3)
+    compared = 0
+    for index in range(60):
+        game = Game(generator.generate("train", index), generator.WORDING)
+        world, other = World(game), World(game)
+        for _ in range(rng.randint(0, 6)):
+            world.act(rng.choice(world.admissible()))
+        answer = explorer(world)
+        other.load(game, world.save(), world.seen, world.known)
+        hidden = [r for r in range(len(game.rec_names)) if not world.seen >> r & 1]
+        pool = [(r, o) for r in hidden for o in range(len(game.obj_names)) if world.contents[r] >> o & 1]
+        pool = [(r, o) for r, o in pool if o not in world.moved]
+        for r, o in pool:
+            other.contents[r] &= ~(1 << o)
+            other.contents[rng.choice(hidden)] |= 1 << o
+        compared += len(pool) > 0
+        assert explorer(other) == answer
+    assert compared > 40
+
+
+def test_two_thousand_built_in_games_are_solved_by_both_experts() -> None:
+    lengths = []
+    for index in range(1000):
+        for split in ("train", "valid_unseen"):
+            game = Game(generator.generate(split, index), generator.WORDING)
+            assert play(World(game), oracle) is not None, (split, index)
+            steps = play(World(game), explorer)
+            assert steps is not None, (split, index)
+            lengths.append(steps)
+    assert statistics.mean(lengths) <= 10
+
+
+def test_experts_know_when_nothing_can_be_done() -> None:
+    game = small_game(0)
+    world = World(game)
+    world.contents = [0] * len(world.contents)
+    assert oracle(world) is None
+    for _ in range(30):
+        action = explorer(world)
+        if action is None:
+            break
+        assert world.act(action) is not None
+    assert explorer(world) is None
