@@ -19,6 +19,7 @@ from stepagent_envs.webshop.state import PAGE_SIZE, SUB_PAGES, Session, State, V
 __all__ = ["Shop", "Turn"]
 
 _ACTION = re.compile(r"\s*(search|click)\s*\[(.*)\]\s*", re.IGNORECASE)
+_SECOND = re.compile(r"\]\s*(?:search|click)\s*\[", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\u2028\u2029]")
 _SUB_PAGES = {name.lower(): name for name in SUB_PAGES}
 
@@ -139,6 +140,8 @@ class Shop:
         match = _ACTION.fullmatch(action)
         if match is None:
             return Turn(state, "an action is search[words] or click[what the page shows]")
+        if _SECOND.search(match.group(2)):
+            return Turn(state, "one action at a time")
         verb, argument = match.group(1).lower(), " ".join(match.group(2).split()).lower()
         if verb == "search":
             if not self.has_search_box(state):

@@ -85,11 +85,13 @@ def _phrases(base: str) -> tuple[list[str], str]:
     parts = head.split(", ")
     for i, part in enumerate(parts):
         words = part.split()
-        if len(words) > 2:
+        if len(words) == 3 and words[1] == "to":
+            phrases.append(part)
+        elif len(words) > 2:
             taken = 3 if words[1] == "to" and len(words) > 3 else 2
             phrases.append(" ".join(words[:taken]))
             return phrases, " ".join([*words[taken:], *parts[i + 1 :]])
-        if i + 1 < len(parts):
+        elif i + 1 < len(parts):
             phrases.append(part)
     return phrases, parts[-1]
 
