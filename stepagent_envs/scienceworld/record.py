@@ -1,7 +1,8 @@
 """Record gold paths: `python -m stepagent_envs.scienceworld.record --out gold.jsonl --train 8 --dev 2 --test 3`.
 
 The simulator searches a solution (0.5 to 23 s each), the environment plays it, and what it reached is appended to the
-output. Interrupted, it goes on where it stopped. `--pack` compresses such files into the one that the package ships.
+output. Interrupted, it goes on where it stopped. `--pack` compresses such files into the one that the package ships;
+`--check` plays every path of a file again.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from stepagent_envs.scienceworld import catalogue, simulator
 from stepagent_envs.scienceworld.catalogue import GoldPath, dump_gold, parse_gold
 from stepagent_envs.scienceworld.env import ScienceWorldEnv
 
-__all__ = ["main", "pack", "play_gold", "wanted"]
+__all__ = ["check", "main", "pack", "play_gold", "wanted"]
 
 LONGEST = 300
 """Actions of a gold path that are tried before it is given up."""
@@ -47,7 +48,10 @@ def wanted(counts: dict[str, int], tasks: Iterable[str] | None = None) -> Iterat
 def play_gold(sim: simulator.Simulator, env: ScienceWorldEnv, task: str, variation: int) -> GoldPath:
     """Search the gold path of a variation and play it to its end."""
     sim.load(task, variation, env.simplification, gold=True)
-    actions = sim.gold_actions()[:LONGEST]
+    return _play(env, task, variation, sim.gold_actions()[:LONGEST])
+
+
+def _play(env: ScienceWorldEnv, task: str, variation: int, actions: Iterable[str]) -> GoldPath:
     env.reset(options={"task_id": f"scienceworld:{catalogue.VERSION}-{env.simplification}:{task}/{variation}"})
     played = []
     raw_score, completed = 0, False
@@ -66,6 +70,7 @@ def record(out: Path, pairs: Iterable[tuple[str, int]]) -> None:
     todo = [pair for pair in pairs if pair not in done]
     env = ScienceWorldEnv(max_steps=LONGEST, admissible=False)
     sim = simulator.Simulator(heap=1024)
+    _drop_cut_line(out)
     with open(out, "a", encoding="utf-8", newline="\n") as file:
         for i, (task, variation) in enumerate(todo, start=1):
             try:
@@ -90,6 +95,27 @@ def _read(path: Path) -> list[GoldPath]:
     return [parse_gold(line) for line in whole.splitlines()]
 
 
+def _drop_cut_line(path: Path) -> None:
+    """Remove what an interrupted recording wrote of its last line."""
+    if path.is_file():
+        content = path.read_bytes()
+        path.write_bytes(content[: content.rfind(b"\n") + 1])
+
+
+def check(paths: Iterable[GoldPath]) -> tuple[int, int]:
+    """Play gold paths again. Returns how many reach what they state, and how many there are."""
+    env = ScienceWorldEnv(max_steps=LONGEST, admissible=False)
+    total = good = 0
+    for path in paths:
+        total += 1
+        found = _play(env, path.task, path.variation, path.actions)
+        good += found == path
+        if found != path:
+            sys.stderr.write(f"{path.task}/{path.variation}: {found.raw_score}, not the stated {path.raw_score}\n")
+    env.close()
+    return good, total
+
+
 def pack(sources: Iterable[Path], target: Path) -> int:
     """Join recordings into one sorted, compressed file; a later source replaces an earlier one. Returns the number."""
     paths = {(path.task, path.variation): path for source in sources for path in _read(source)}
@@ -101,12 +127,17 @@ def pack(sources: Iterable[Path], target: Path) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m stepagent_envs.scienceworld.record", description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="JSONL to append to; with --pack the file to write")
+    parser.add_argument("--out", type=Path, required=True, help="JSONL to append to, or the file to pack or check")
     for split in catalogue.OFFICIAL_SPLITS:
         parser.add_argument(f"--{split}", type=int, default=0, help=f"variations of each task's {split} split")
     parser.add_argument("--tasks", nargs="*", help="only these tasks")
     parser.add_argument("--pack", type=Path, nargs="*", help="recordings to join into --out (.jsonl.xz)")
+    parser.add_argument("--check", action="store_true", help="play every path of --out again")
     options = parser.parse_args(arguments)
+    if options.check:
+        good, total = check(_read(options.out))
+        sys.stderr.write(f"{good} of {total} paths reach their stated score\n")
+        return int(good < total)
     if options.pack:
         sys.stderr.write(json.dumps({"paths": pack(options.pack, options.out)}) + "\n")
     else:

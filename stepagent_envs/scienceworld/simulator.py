@@ -277,6 +277,10 @@ class Simulator:
             if reachable.issuperset(entry["obj_ids"]) or entry["action"].startswith("teleport to ")
         ]
 
+    def raw_valid_actions(self) -> list[str]:
+        """The simulator's own list of valid actions, what its parser refuses included."""
+        return self._list("getValidActionObjectCombinations")
+
     def possible_objects(self) -> list[str]:
         """The names of the objects in sight."""
         return self._list("getPossibleObjects")

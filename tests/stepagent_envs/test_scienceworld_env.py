@@ -1,0 +1,245 @@
+"""What the ScienceWorld environment adds to the contract: menus, scores, ends, limits, splits, gold paths, copies."""
+
+from __future__ import annotations
+
+import pickle
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from stepagent_envs.errors import DataError, TaskError
+from stepagent_envs.scienceworld import catalogue
+from stepagent_envs.scienceworld.catalogue import GoldPath
+from stepagent_envs.scienceworld.env import ScienceWorldEnv
+from stepagent_envs.scienceworld.expert import Follower
+from stepagent_envs.scienceworld.record import main as record_main
+from stepagent_envs.scienceworld.record import wanted
+
+KITCHEN = ("go to hallway", "go to kitchen")
+BOIL = "scienceworld:1.2.3-easy:boil/14"
+
+
+@pytest.fixture(scope="module")
+def env() -> Iterator[ScienceWorldEnv]:
+    env = ScienceWorldEnv(admissible=False)
+    yield env
+    env.close()
+
+
+def _at(env: ScienceWorldEnv, task_id: str, *actions: str) -> str:
+    observation, _ = env.reset(options={"task_id": task_id})
+    for action in actions:
+        observation, *_ = env.step(action)
+    return observation
+
+
+def test_first_observation_is_the_room(env: ScienceWorldEnv) -> None:
+    observation, info = env.reset(options={"task_id": BOIL})
+    assert observation.startswith("This room is called the art studio.")
+    assert info["goal"].startswith("Your task is to boil ice cream.")
+    assert info["task_type"] == "boil" and info["metadata"]["variation"] == 14
+    assert env.task(BOIL).split == "dev"
+
+
+def test_a_wrong_focus_fails_with_the_raw_score_below_zero(env: ScienceWorldEnv) -> None:
+    _at(env, BOIL, *KITCHEN)
+    _, reward, terminated, truncated, info = env.step("focus on thermometer")
+    assert terminated and not truncated and info["end_reason"] == "failed" and not info["success"]
+    assert info["raw_score"] == -100 and info["score"] == 0.0 and reward == pytest.approx(-0.03)
+
+
+def test_reset_gives_the_same_start_after_any_episode(env: ScienceWorldEnv) -> None:
+    first = _at(env, BOIL)
+    key = env.state_key()
+    _at(env, "scienceworld:1.2.3-easy:grow-plant/0", *KITCHEN)
+    assert env.state_key() != key
+    assert _at(env, BOIL) == first and env.state_key() == key
+
+
+class TestMenus:
+    """An ambiguous action opens a menu that waits for a number and disturbs nothing."""
+
+    def test_asking_costs_no_time_and_a_number_answers(self, env: ScienceWorldEnv) -> None:
+        assert _at(env, BOIL, *KITCHEN, "eat orange").startswith("Ambiguous request:")
+        assert env.admissible_actions()[:2] == ["0", "1"]
+        asked = env.snapshot()
+        bowl, *_ = env.step("0")
+        after_bowl = env.state_key()
+        env.restore(asked)
+        env.step("1")
+        assert bowl == "The orange was delicious." and env.state_key() != after_bowl
+
+    def test_a_refused_action_leaves_the_menu_open(self, env: ScienceWorldEnv) -> None:
+        _at(env, BOIL, *KITCHEN, "eat orange")
+        key = env.state_key()
+        for action in ("2", "zzz", "", "\0"):
+            *_, info = env.step(action)
+            assert info["invalid_action"] and env.state_key() == key, action
+        *_, info = env.step("0")
+        assert not info["invalid_action"]
+
+    def test_another_action_closes_it_and_is_carried_out(self, env: ScienceWorldEnv) -> None:
+        plain = _at(env, BOIL, *KITCHEN, "open fridge")
+        key = env.state_key()
+        assert _at(env, BOIL, *KITCHEN, "eat orange", "open fridge") == plain
+        assert env.state_key() == key and "0" not in env.admissible_actions()
+
+    def test_the_original_swallows_the_next_action(self) -> None:
+        env = ScienceWorldEnv(compat="original", admissible=False)
+        _at(env, BOIL, *KITCHEN, "eat orange")
+        assert env.admissible_actions() == ["0", "1"]
+        observation, _, _, _, info = env.step("open fridge")
+        assert observation.startswith("Unknown action.") and info["invalid_action"]
+        observation, *_ = env.step("look around")
+        assert "The fridge door is closed" in observation
+        env.close()
+
+
+@pytest.mark.parametrize("task", ["boil/14", "test-conductivity/638", "grow-plant/101", "find-animal/97"])
+def test_listed_actions_are_sorted_unique_and_accepted(env: ScienceWorldEnv, task: str) -> None:
+    rng = random.Random(task)
+    env.reset(options={"task_id": f"scienceworld:1.2.3-easy:{task}"})
+    for room in ("greenhouse", "workshop"):
+        env.step(f"teleport to {room}")
+        actions = env.admissible_actions()
+        assert actions == sorted(set(actions)) and len(actions) > 50
+        here = env.snapshot()
+        for action in rng.sample(actions, 8):
+            *_, info = env.step(action)
+            assert not info["invalid_action"], action
+            env.restore(here)
+
+
+def test_what_is_out_of_reach_is_not_listed(env: ScienceWorldEnv) -> None:
+    """The simulator's own list has the bees in the closed hive, which its parser then does not know."""
+    _at(env, "scienceworld:1.2.3-easy:mendelian-genetics-known-plant/50", "close bee hive")
+    assert any("bee 1" in action for action in env._sim().raw_valid_actions())
+    assert not any("bee 1" in action for action in env.admissible_actions())
+    *_, info = env.step("look at bee 1")
+    assert info["invalid_action"]
+
+
+def test_gold_paths_reach_their_stated_score(env: ScienceWorldEnv) -> None:
+    """One short path of most tasks here; `record --check` replays them all."""
+    shortest: dict[str, GoldPath] = {}
+    for path in catalogue.gold_paths().values():
+        best = shortest.get(path.task)
+        if best is None or len(path.actions) < len(best.actions):
+            shortest[path.task] = path
+    assert set(shortest) == set(catalogue.task_types())
+    longer = ScienceWorldEnv(admissible=False, max_steps=300)
+    for path in shortest.values():
+        if len(path.actions) > 25:
+            continue
+        longer.reset(options={"task_id": f"scienceworld:1.2.3-easy:{path.task}/{path.variation}"})
+        for action in path.actions:
+            *_, info = longer.step(action)
+            assert not info["invalid_action"], (path.task, path.variation, action)
+        assert (info["raw_score"], info["success"]) == (path.raw_score, path.completed), path.task
+    longer.close()
+
+
+def test_gold_splits_are_solved_by_the_expert(env: ScienceWorldEnv) -> None:
+    for split in catalogue.OFFICIAL_SPLITS:
+        gold = env.tasks(f"{split}_gold")
+        assert set(gold.ids) <= set(env.tasks(split).ids) and len(gold) >= 40
+        assert len({task.type for task in gold}) >= 27
+    trace = env.expert_trace(task_id=env.tasks("dev_gold")[-1].id)
+    assert trace.success and trace.score == 1.0 and trace.end_reason == "solved"
+
+
+def test_expert_keeps_its_place_over_free_looks_and_is_silent_off_the_path(env: ScienceWorldEnv) -> None:
+    task = env.tasks("train_gold")[0]
+    path = catalogue.gold_paths()[task.type, task.metadata["variation"]]
+    env.reset(options={"task_id": task.id})
+    assert env.expert_action() == path.actions[0]
+    env.step("inventory")
+    env.step("zzz")
+    assert env.expert_action() == path.actions[0]
+    here = env.snapshot()
+    env.step(path.actions[0])
+    assert env.expert_action() == path.actions[1]
+    env.step("wait")
+    assert env.expert_action() is None
+    env.restore(here)
+    assert env.expert_action() == path.actions[0]
+
+
+def test_follower_answers_the_paths_own_menu_and_skips_its_looks() -> None:
+    follower = Follower(GoldPath("t", 0, ("go", "look around", "move x", "0", "end"), 100, True))
+    follower.saw("go")
+    follower.saw("move x")
+    assert follower.next() == "0"
+    follower = Follower(GoldPath("t", 0, ("move x", "0", "end"), 100, True))
+    assert (
+        follower.next() == "move x" and follower.next(menu="move x") == "0" and follower.next(menu="eat y") == "move x"
+    )
+    assert Follower(GoldPath("t", 0, ("go",), 40, False)).next() is None and Follower(None).next() is None
+
+
+def test_step_limits() -> None:
+    env = ScienceWorldEnv(max_steps="eto", admissible=False)
+    limits = {env.task(f"scienceworld:1.2.3-easy:{name}/0"): name for name in catalogue.task_types()}
+    found = {name: env._step_limit(task) for task, name in limits.items()}
+    assert found["find-plant"] == 15 and found["measure-melting-point-known-substance"] == 120
+    assert found["mendelian-genetics-known-plant"] == 100, "ETO does not use this task"
+    assert ScienceWorldEnv()._step_limit(env.task(BOIL)) == 100
+    env.close()
+
+
+def test_settings_and_wrong_ones() -> None:
+    env = ScienceWorldEnv(simplification=" openDoors , teleportAction", data="official")
+    assert env.settings["simplification"] == "openDoors,teleportAction" and env.settings["data"] == "builtin"
+    assert env.tasks("train")[0].id == "scienceworld:1.2.3-openDoors+teleportAction:boil/0"
+    assert env.data_hash != ScienceWorldEnv().data_hash
+    with pytest.raises(TaskError, match="did you mean 'easy'"):
+        ScienceWorldEnv(simplification="eazy")
+    with pytest.raises(DataError, match="does not exist"):
+        ScienceWorldEnv(data="mine")
+    with pytest.raises(TaskError, match="dev_gold"):
+        ScienceWorldEnv(split="gold")
+    with pytest.raises(TaskError, match="electrical"):
+        ScienceWorldEnv(simplification="noElectricalAction").reset(
+            options={"task_id": "scienceworld:1.2.3-noElectricalAction:power-component/0"}
+        )
+
+
+def test_simplifications_reach_the_simulator() -> None:
+    env = ScienceWorldEnv(simplification="", admissible=False)
+    observation = _at(env, "scienceworld:1.2.3-plain:boil/14")
+    assert "(that is closed)" in observation and "(that is open)" not in observation
+    *_, info = env.step("teleport to kitchen")
+    assert info["invalid_action"] and env.expert_action() is None
+    env.close()
+
+
+def test_copies_and_closed_envs_go_on_where_they_were(env: ScienceWorldEnv) -> None:
+    _at(env, BOIL, *KITCHEN, "eat orange")
+    key = env.state_key()
+    copy = pickle.loads(pickle.dumps(env))
+    assert copy.state_key() == key and copy.step("0")[0] == "The orange was delicious."
+    assert env.state_key() == key, "the copy has a simulator of its own"
+    copy.close()
+    env.close()
+    assert env.state_key() == key
+
+
+def test_wanted_is_balanced_from_the_start() -> None:
+    pairs = list(wanted({"train": 2, "test": 1}))
+    assert len(pairs) == 90 and len({name for name, _ in pairs[:30]}) == 30
+    assert {name for name, _ in wanted({"dev": 1}, ["melt"])} == {"melt"}
+
+
+def test_recording_resumes_and_packs(tmp_path, capsys) -> None:  # type: ignore[no-untyped-def]
+    out = tmp_path / "gold.jsonl"
+    arguments = ["--out", str(out), "--train", "1", "--tasks", "lifespan-longest-lived", "power-component"]
+    assert record_main(arguments) == 0
+    whole = out.read_bytes()
+    out.write_bytes(whole[:-20])  # killed while it wrote
+    assert record_main(arguments) == 0
+    assert out.read_bytes() == whole
+    packed = tmp_path / "gold.jsonl.xz"
+    assert record_main(["--out", str(packed), "--pack", str(out)]) == 0
+    assert record_main(["--out", str(packed), "--check"]) == 0
+    assert "2 of 2" in capsys.readouterr().err
