@@ -6,13 +6,36 @@ Found by hand on each world's `train` and `dev` splits; docs/algorithms/sft.md s
 from __future__ import annotations
 
 from algorithms.algorithm import AlgorithmConfig
+from algorithms.decoding import Decoding
+from algorithms.prompts import PromptConfig
 from baselines.sft import SFTConfig
 
 __all__ = ["RECIPES"]
 
 RECIPES: dict[tuple[str, str], AlgorithmConfig] = {
-    ("sft", "StepAgent-ALFWorld-v0"): SFTConfig(max_minutes=2.0, threads=2),
-    ("sft", "StepAgent-WebShop-v0"): SFTConfig(max_minutes=2.0, threads=2),
-    ("sft", "StepAgent-ScienceWorld-v0"): SFTConfig(max_minutes=2.0, threads=2),
+    ("sft", "StepAgent-ALFWorld-v0"): SFTConfig(
+        optimizer="muon",
+        lr=3e-3,
+        epochs=2,
+        max_minutes=2.0,
+        threads=2,
+    ),
+    ("sft", "StepAgent-WebShop-v0"): SFTConfig(
+        optimizer="muon",
+        lr=3e-3,
+        epochs=2,
+        max_minutes=2.0,
+        threads=2,
+        prompt=PromptConfig(max_observation_tokens=192),  # the first results of a page, and its end
+    ),
+    ("sft", "StepAgent-ScienceWorld-v0"): SFTConfig(
+        optimizer="muon",
+        lr=3e-3,
+        epochs=12,
+        max_minutes=2.0,
+        threads=2,
+        prompt=PromptConfig(repeat_goal=False),  # goals are longer than most observations
+        decoding=Decoding(mode="free"),  # a thousand admissible actions take the simulator longer than the model
+    ),
 }
 """(algorithm, env id) -> config."""

@@ -1,0 +1,134 @@
+"""Log-probabilities of other actions at the steps of an episode, in one pass over the episode.
+
+Comparing two actions in each of an episode's states would take a pass for each state. Here the other actions hang on
+the episode as branches: each sees the episode up to its step, and itself, at the positions it would have had there. One
+pass over the episode and all its branches gives the log-probabilities of both actions of every step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from algorithms.losses import token_logprobs
+from algorithms.prompts import Segment
+
+__all__ = ["Branched", "BranchedBatch", "branch_batch", "branched_logprobs"]
+
+
+@dataclass(slots=True)
+class Branched:
+    """An episode's sequence (the trunk), and other actions at some of its steps.
+
+    Attributes:
+        segment: the trunk.
+        branches: which of the trunk's actions count (indices into `segment.actions`), each with the tokens of another
+            action, or None where there is none.
+        trunk_is_expert: whether the trunk's actions are the expert's and the branches the novice's, or the reverse.
+    """
+
+    segment: Segment
+    branches: dict[int, list[int] | None]
+    trunk_is_expert: bool = True
+
+    def __len__(self) -> int:
+        return len(self.segment.ids) + sum(len(ids or ()) for ids in self.branches.values())
+
+
+@dataclass(slots=True)
+class BranchedBatch:
+    """Padded trunks with their branches; S is the number of steps that count, N of tokens.
+
+    Attributes:
+        ids, positions: shape (B, T). mask: shape (B, 1, T, T), bool: which tokens each token sees.
+        trunk, branch: shape (N, 4): row, place whose logits predict it, token and step (below S), of each token.
+        branched: shape (S,), bool: whether the step has a branch.
+        trunk_is_expert: shape (S,), bool.
+        expert_tokens: shape (S,): number of tokens of the expert's action.
+    """
+
+    ids: torch.Tensor
+    positions: torch.Tensor
+    mask: torch.Tensor
+    trunk: torch.Tensor
+    branch: torch.Tensor
+    branched: torch.Tensor
+    trunk_is_expert: torch.Tensor
+    expert_tokens: torch.Tensor
+
+
+def branch_batch(items: Sequence[Branched]) -> BranchedBatch:
+    """Lay out sequences and their branches."""
+    longest = max(len(item) for item in items)
+    ids = torch.zeros(len(items), longest, dtype=torch.long)
+    positions = torch.zeros(len(items), longest, dtype=torch.long)
+    mask = torch.eye(longest, dtype=torch.bool).repeat(len(items), 1, 1)  # what is padded sees itself: no empty softmax
+    trunk: list[tuple[int, int, int, int]] = []
+    branch: list[tuple[int, int, int, int]] = []
+    branched: list[bool] = []
+    by_expert: list[bool] = []
+    sizes: list[int] = []
+    for row, item in enumerate(items):
+        at = len(item.segment.ids)
+        ids[row, :at] = torch.tensor(item.segment.ids)
+        positions[row, :at] = torch.arange(at)
+        mask[row, :at, :at] = torch.ones(at, at, dtype=torch.bool).tril()
+        for number, other in sorted(item.branches.items()):
+            start, end = item.segment.actions[number]
+            step = len(branched)
+            trunk += [(row, i - 1, item.segment.ids[i], step) for i in range(start, end)]
+            branched.append(other is not None)
+            by_expert.append(item.trunk_is_expert)
+            sizes.append(end - start if other is None or item.trunk_is_expert else len(other))
+            if other is None:
+                continue
+            size = len(other)
+            ids[row, at : at + size] = torch.tensor(other)
+            positions[row, at : at + size] = start + torch.arange(size)
+            mask[row, at : at + size, :start] = True
+            mask[row, at : at + size, at : at + size] = torch.ones(size, size, dtype=torch.bool).tril()
+            before = [start - 1, *range(at, at + size - 1)]
+            branch += [(row, place, token, step) for place, token in zip(before, other, strict=True)]
+            at += size
+    return BranchedBatch(
+        ids,
+        positions,
+        mask.unsqueeze(1),
+        torch.tensor(trunk, dtype=torch.long).reshape(-1, 4),
+        torch.tensor(branch, dtype=torch.long).reshape(-1, 4),
+        torch.tensor(branched),
+        torch.tensor(by_expert),
+        torch.tensor(sizes),
+    )
+
+
+def branched_logprobs(model: Any, batch: BranchedBatch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probabilities of the expert's and of the novice's action at every step that counts.
+
+    Args:
+        model: a causal language model with full attention.
+        batch: S steps.
+
+    Returns:
+        Expert's and novice's, shape (S,) each: sums over the tokens (natural log). Equal where there is no branch.
+    """
+    device = model.device
+    output = model.base_model(
+        input_ids=batch.ids.to(device),
+        attention_mask=batch.mask.to(device),
+        position_ids=batch.positions.to(device),
+        use_cache=False,
+    )[0]
+    head = model.get_output_embeddings()
+    sums = []
+    for places in (batch.trunk.to(device), batch.branch.to(device)):
+        rows, at, targets, steps = places.unbind(1)
+        logprobs = token_logprobs(head(output[rows, at]).float(), targets)
+        sums.append(logprobs.new_zeros(len(batch.branched)).index_add(0, steps, logprobs))
+    trunk, branch = sums
+    branch = torch.where(batch.branched.to(device), branch, trunk)
+    by_expert = batch.trunk_is_expert.to(device)
+    return torch.where(by_expert, trunk, branch), torch.where(by_expert, branch, trunk)
