@@ -55,7 +55,8 @@ def price_cap(price: float, *key: object) -> float:
     Returns:
         The cap, or `NO_CAP` for products so dear (980 dollars and more) that fewer than two multiples up to 990 remain.
     """
-    steps = [10.0 * i for i in range(1, 100) if 10.0 * i > price][:4]
+    first = int(price // 10) + 1
+    steps = [10.0 * i for i in range(first, min(first + 4, 100))]
     pairs = [upper for i, upper in enumerate(steps) for _ in range(i)]
     return pairs[int(unit_hash("cap", *key) * len(pairs))] if pairs else NO_CAP
 

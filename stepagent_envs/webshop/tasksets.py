@@ -133,6 +133,7 @@ class ShopTasks:
         self._human = GoalTable(catalogue.folder, "human")
         self._prefix = f"webshop:{catalogue.info.name}:"
         self.goal: Callable[[str], Goal] = lru_cache(maxsize=4096)(self._goal)
+        self.split: Callable[[str], GoalSet] = lru_cache(maxsize=64)(self._split)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -145,7 +146,7 @@ class ShopTasks:
         except TaskError:
             return False
 
-    def split(self, name: str) -> GoalSet:
+    def _split(self, name: str) -> GoalSet:
         """The tasks of a split; raises `TaskError` for an unknown split, or one that these data cannot have."""
         if name not in SPLIT_NAMES:
             raise TaskError(f"webshop has no split {name!r}; {did_you_mean(name, SPLIT_NAMES)}")

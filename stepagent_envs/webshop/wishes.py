@@ -12,9 +12,9 @@ from functools import lru_cache
 from stepagent_envs.webshop.analysis import analyse
 from stepagent_envs.webshop.reward import NO_CAP
 
-__all__ = ["Wish", "read_wish", "suggested_queries"]
+__all__ = ["Clauses", "Wish", "read_clauses", "read_wish", "suggested_queries"]
 
-_CAP = re.compile(r",? and price lower than (\d+(?:\.\d+)?) dollars\s*$")
+_CAP = re.compile(r"(\d+(?:\.\d+)?) dollars\s*")
 _OPTIONS = re.compile(r" with (?=([^,:]{1,40}): )")
 _NEXT_OPTION = re.compile(r", and (?=[^,:]{1,40}: )")
 _OPENING = re.compile(
@@ -26,20 +26,31 @@ _OPENING = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """What an instruction asks for.
+class Clauses:
+    """The parts of an instruction.
 
     Attributes:
         text: the instruction without its price clause and its opening words.
         base: the same without the options that it lists as "name: value".
         options: those options. cap: the price cap in dollars.
-        attributes: phrases that name properties, each as a set of index terms.
-        kind: index terms of the words that name the kind of product.
-        terms: index terms of the whole text.
     """
 
     text: str
     base: str
+    options: tuple[tuple[str, str], ...]
+    cap: float
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What an instruction asks for, in index terms.
+
+    Attributes:
+        options, cap: as in `Clauses`.
+        attributes: phrases that name properties, each as a set of index terms.
+        kind: terms of the words that name the kind of product. terms: those of the whole text.
+    """
+
     options: tuple[tuple[str, str], ...]
     cap: float
     attributes: tuple[frozenset[str], ...]
@@ -48,30 +59,34 @@ class Wish:
 
 
 @lru_cache(maxsize=2048)
-def read_wish(instruction: str) -> Wish:
+def read_clauses(instruction: str) -> Clauses:
     """Take an instruction apart."""
     cap = NO_CAP
-    match = _CAP.search(instruction)
+    before, found, after = instruction.rpartition(" and price lower than ")
+    match = _CAP.fullmatch(after) if found else None
     if match:
         cap = float(match.group(1))
-        instruction = instruction[: match.start()]
+        instruction = before.removesuffix(",")
     text = _OPENING.sub("", instruction).strip()
-    base = text
-    options: tuple[tuple[str, str], ...] = ()
     match = next((m for m in _OPTIONS.finditer(text) if " with " not in m.group(1)), None)
-    if match:
-        base = text[: match.start()]
-        pairs = (part.split(": ", 1) for part in _NEXT_OPTION.split(text[match.end() :]))
-        options = tuple((name.strip(), value) for name, value in pairs)
-    phrases, kind = _phrases(base)
+    if match is None:
+        return Clauses(text, text, (), cap)
+    pairs = (part.split(": ", 1) for part in _NEXT_OPTION.split(text[match.end() :]))
+    return Clauses(text, text[: match.start()], tuple((name.strip(), value) for name, value in pairs), cap)
+
+
+@lru_cache(maxsize=2048)
+def read_wish(instruction: str) -> Wish:
+    """What an instruction asks for."""
+    clauses = read_clauses(instruction)
+    phrases, kind = _phrases(clauses.base)
+    attributes = dict.fromkeys(frozenset(terms) for phrase in phrases if (terms := analyse(phrase)))
     return Wish(
-        text,
-        base,
-        options,
-        cap,
-        tuple(dict.fromkeys(frozenset(terms) for phrase in phrases if (terms := analyse(phrase)))),
+        clauses.options,
+        clauses.cap,
+        tuple(attributes),
         frozenset(analyse(kind)),
-        frozenset(analyse(text)),
+        frozenset(analyse(clauses.text)),
     )
 
 
@@ -98,7 +113,7 @@ def _phrases(base: str) -> tuple[list[str], str]:
 
 def suggested_queries(instruction: str) -> list[str]:
     """Searches that an instruction suggests, the fullest first: all it says, without options, the kind alone."""
-    wish = read_wish(instruction)
+    wish = read_clauses(instruction)
     kind = re.split(r" (?:with|for) ", wish.base)[0].split(", ")[-1]
     values = "".join(f" {value}" for _, value in wish.options)
     queries = (wish.base + values, wish.base, kind)

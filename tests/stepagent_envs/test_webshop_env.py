@@ -13,7 +13,7 @@ from webshop_reference import Reference
 from stepagent_envs import data
 from stepagent_envs.errors import TaskError
 from stepagent_envs.webshop.env import WebShopEnv
-from stepagent_envs.webshop.wishes import read_wish, suggested_queries
+from stepagent_envs.webshop.wishes import read_clauses, read_wish, suggested_queries
 
 
 def _make(**settings: Any) -> WebShopEnv:
@@ -165,7 +165,7 @@ def test_instructions_are_read() -> None:
     assert wish.cap == 40.0 and wish.options == (("color", "rose gold"), ("size", '18" x 18"'))
     assert frozenset({"usb", "port"}) in wish.attributes and frozenset({"travel", "us"}) in wish.attributes
     assert frozenset({"light", "weight"}) in wish.attributes and "bank" in wish.kind
-    human = read_wish("i am looking for a pair of men's size 10.5 black loafers, and price lower than 50.00 dollars")
+    human = read_clauses("i am looking for a pair of men's size 10.5 black loafers, and price lower than 50.00 dollars")
     assert human.text == "pair of men's size 10.5 black loafers" and human.options == ()
 
 
