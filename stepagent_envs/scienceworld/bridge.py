@@ -74,7 +74,7 @@ def _unescape(text: str) -> str:
 
 def _decode(line: str) -> Value:
     if not line.startswith("!y"):
-        raise JavaError(_unescape(line[3:]) or "the call failed")
+        raise JavaError(_unescape(line[3:]).partition("\n")[0] or "the call failed")
     kind, value = line[2:3], line[3:]
     if kind == "s":
         return _unescape(value)

@@ -258,7 +258,12 @@ class ScienceWorldEnv(TextEnv):
     def _load(self, task: Task, state: tuple[tuple[str, ...], tuple[str, int] | None]) -> None:
         self._lost = False
         try:
-            self._rewind(task, *state)
+            try:
+                self._rewind(task, *state)
+            except InfrastructureError:  # a simulator that died unseen; a second failure is a real one
+                self._drop()
+                self._clear()
+                self._rewind(task, *state)
         except InfrastructureError:
             self._lose()
             raise

@@ -17,6 +17,7 @@ import re
 import subprocess
 import tempfile
 import threading
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,8 +130,12 @@ class Simulator:
                 )
             except OSError as error:
                 raise InfrastructureError(f"could not start the simulator's Java ({error})") from None
+            _started.add(self)
             try:
                 self._connect(timeout, errors)
+            except JavaError as error:
+                self.close()
+                raise InfrastructureError(f"the simulator did not start: {error}") from None
             except BaseException:
                 self.close()
                 raise
@@ -340,6 +345,7 @@ class Simulator:
 # --- the pool ------------------------------------------------------------------------------------------------------
 
 _lock = threading.Lock()
+_started: weakref.WeakSet[Simulator] = weakref.WeakSet()
 _idle: list[Simulator] = []
 
 
@@ -374,9 +380,12 @@ def close_idle() -> None:
 
 
 def _forget_after_fork() -> None:
+    """The parent's simulators are not the child's; closing its copies of their pipes lets them end with the parent."""
     global _lock
     _lock = threading.Lock()
-    close_idle()
+    _idle.clear()
+    for simulator in list(_started):
+        simulator.close()
 
 
 atexit.register(close_idle)
