@@ -122,7 +122,7 @@ def test_it_learns_the_toy_world(toy_env: EnvSpec) -> None:
     choice = ChoiceConfig(max_actions=8, state_dim=128, action_dim=64)  # the goal is no word: 1 task in 3 stays out
     started = time.perf_counter()
     policy = SB3PPO(SB3PPOConfig(total_steps=12_288, choice=choice, threads=1)).train(None, toy_env, RunLog())
-    assert success(policy, toy_env, "test") > 0.4 > 0.2 > success(make_agent("random"), toy_env, "test")
+    assert success(policy, toy_env, "test") > 0.25 > 0.1 > success(make_agent("random"), toy_env, "test")
     assert time.perf_counter() - started < 120
 
 
