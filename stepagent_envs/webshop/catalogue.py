@@ -86,8 +86,10 @@ class Product:
 
     def to_json(self) -> str:
         """The record as JSON: equal products give equal text."""
-        values = asdict(self)
-        values["options"] = list(self.options.items())
+        values: dict[str, Any] = {name: getattr(self, name) for name in _FIELDS}
+        values["options"] = list(self.options.items())  # a JSON object would lose their order when sorted
+        values["human"] = [asdict(goal) for goal in self.human]
+        values["reviews"] = [asdict(review) for review in self.reviews]
         return json.dumps(values, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
     @classmethod
@@ -105,7 +107,7 @@ class Product:
 
 
 _TUPLES = ("bullets", "pricing", "attributes", "instruction_attributes", "nouns")
-assert set(_TUPLES) < {f.name for f in fields(Product)}
+_FIELDS = tuple(f.name for f in fields(Product))
 
 
 @dataclass(frozen=True, slots=True)
