@@ -99,23 +99,30 @@ def _word(letter: str, extend: str) -> str:
 
 
 _ASCII_WORDS = re.compile(_word("[A-Za-z]", ""))
-_NOT_LETTERS = f"(?![{_SINGLE}{_KATAKANA}{_SE_ASIAN}{_EXTEND}{_OTHER_NUMBERS}])"
-_WORDS = re.compile(
-    "|".join(
-        (
-            rf"(?P<emoji>(?:[{_PICTOGRAPHS}][\ufe0e\ufe0f\U0001f3fb-\U0001f3ff]*(?:\u200d[{_PICTOGRAPHS}][\ufe0e\ufe0f\U0001f3fb-\U0001f3ff]*)*|[\U0001f1e6-\U0001f1ff]{{1,2}}|[0-9#*]\ufe0f?\u20e3))",
-            _word(rf"(?:{_NOT_LETTERS}[^\W\d_]|[\u24b6-\u24e9])", _EXTEND),
-            rf"[{_KATAKANA}][{_KATAKANA}{_EXTEND}_]*",
-            rf"[{_SE_ASIAN}][{_SE_ASIAN}{_EXTEND}]*",
-            rf"[{_SINGLE}][{_EXTEND}]*",
+
+
+@lru_cache(maxsize=1)
+def _words() -> re.Pattern[str]:
+    """The pattern for text of any script (compiled when the first such text comes)."""
+    pictograph = rf"[{_PICTOGRAPHS}][\ufe0e\ufe0f\U0001f3fb-\U0001f3ff]*"
+    emoji = rf"{pictograph}(?:\u200d{pictograph})*|[\U0001f1e6-\U0001f1ff]{{1,2}}|[0-9#*]\ufe0f?\u20e3"
+    no_letter = f"(?![{_SINGLE}{_KATAKANA}{_SE_ASIAN}{_EXTEND}{_OTHER_NUMBERS}])"
+    return re.compile(
+        "|".join(
+            (
+                emoji,
+                _word(rf"(?:{no_letter}[^\W\d_]|[\u24b6-\u24e9])", _EXTEND),
+                rf"[{_KATAKANA}][{_KATAKANA}{_EXTEND}_]*",
+                rf"[{_SE_ASIAN}][{_SE_ASIAN}{_EXTEND}]*",
+                rf"[{_SINGLE}][{_EXTEND}]*",
+            )
         )
     )
-)
 
 
 def tokenize(text: str) -> list[str]:
     """Split a text into words as Lucene's standard tokenizer does (cases kept, only punctuation removed)."""
-    words = _ASCII_WORDS if text.isascii() else _WORDS
+    words = _ASCII_WORDS if text.isascii() else _words()
     tokens = [match.group() for match in words.finditer(text)]
     if len(text) > MAX_TOKEN_LENGTH and any(len(token) > MAX_TOKEN_LENGTH for token in tokens):
         tokens = [token[i : i + MAX_TOKEN_LENGTH] for token in tokens for i in range(0, len(token), MAX_TOKEN_LENGTH)]
