@@ -6,7 +6,7 @@ Understood are, below the path given (or the path itself):
 - `.zip` files that hold either.
 
 A damaged game is named with what is wrong with it and left out; the others are imported. Games that the publisher
-marked as not solvable are left out, as the original does.
+marked as not solvable are left out, as the original does, and so are those that it never plays.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import io
 import json
 import lzma
+import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -34,12 +35,13 @@ __all__ = ["DOWNLOADS", "OFFICIAL_HASH", "PROBLEMS_NAME", "build", "compile_chec
 
 DOWNLOADS = (
     Download(
-        "https://github.com/alfworld/alfworld/releases/download/0.4.2/json_2.1.3_tw-pddl.zip",
-        "json_2.1.3_tw-pddl.zip",
-        "the text games, 36.5 MB",
+        "https://github.com/alfworld/alfworld/releases/download/0.2.2/json_2.1.1_tw-pddl.zip",
+        "json_2.1.1_tw-pddl.zip",
+        "the text games of version 2.1.1, 45 MB",
     ),
 )
-"""The published text games. This release speaks of "move X to Y"; the games of 2.1.1 ("put X in/on Y") are the same."""
+"""The published text games in the wording "put X in/on Y". Release 0.4.2 has them in the later wording, "move X to Y"
+(`json_2.1.3_tw-pddl.zip`); they can be imported from a path and have a hash of their own."""
 
 OFFICIAL_HASH = "d0b7231f1f26f31cdca3b4e33992b24e439b6408d4ab127b8c98a323babef9b5"
 """Content hash of the complete games of version 2.1.1."""
@@ -47,7 +49,10 @@ OFFICIAL_HASH = "d0b7231f1f26f31cdca3b4e33992b24e439b6408d4ab127b8c98a323babef9b
 PROBLEMS_NAME = "problems.txt"
 """Beside the compiled games: one line for every game that was left out."""
 
-SPLITS = ("train", "valid_seen", "valid_unseen", "valid_train")
+SPLITS = ("train", "valid_seen", "valid_unseen")
+_UNUSED = re.compile(r"^(valid_train|tests_seen|tests_unseen)/|pick_and_place_with_movable_recep|Sliced")
+"""Folders and kinds of games that lie in the published archive and that the original never plays."""
+
 Raw = tuple[str, str, Callable[[], Any]]
 """Where it comes from (for messages), id, and how to read it."""
 
@@ -65,6 +70,8 @@ def build(source: Path, target: Path) -> tuple[dict[str, int], str]:
     seen: dict[str, tuple[str, Any]] = {}
     games = []
     for where, game_id, read in raw_games(source):
+        if _UNUSED.search(game_id):
+            continue
         try:
             raw = read()
             content = [raw.get(name) for name in RAW_FIELDS] if isinstance(raw, dict) else raw
@@ -213,6 +220,6 @@ def _reader(content: Callable[[], bytes]) -> Callable[[], Any]:
 def _game_id(parts: tuple[str, ...]) -> str:
     """`split/task/trial` from the folders that hold a game; games outside a known split count as `custom`."""
     for i in range(len(parts) - 1, -1, -1):
-        if parts[i] in SPLITS:
+        if parts[i] in SPLITS or _UNUSED.search(parts[i] + "/"):
             return "/".join(parts[i:])
     return "/".join(("custom", *parts[-2:]))
