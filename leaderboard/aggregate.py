@@ -53,8 +53,8 @@ def make_result(
         sessions=run.sessions,
     )
     if complete:
-        result.overall_success = _overall(benchmark, planned, judged, "success")
-        result.overall_score = _overall(benchmark, planned, judged, "score")
+        result.overall_success = _overall(worlds, "success")
+        result.overall_score = _overall(worlds, "score")
         result.episodes_hash = canonical_hash([judged[p.key].digest for p in planned])
     result.hash = result.content_hash()
     return result
@@ -155,24 +155,21 @@ def _iqm(benchmark: Benchmark, section: Section, records: Sequence[EpisodeRecord
     )
 
 
-def _overall(
-    benchmark: Benchmark, planned: Sequence[Planned], judged: Mapping[EpisodeKey, Judged], what: str
-) -> Estimate:
-    strata, means = [], []
-    for section in benchmark.worlds:
-        records = [judged[p.key].record for p in planned if p.world == section.world]
-        values = [_value(record, what) for record in records]
-        strata.append((values, [record.task_id for record in records]))
-        means.append(math.fsum(values) / len(values))
-    low, high = stats.stratified_mean_bootstrap(strata)
-    value = math.fsum(means) / len(means)
+def _overall(worlds: Sequence[WorldResult], what: str) -> Estimate | None:
+    """Unweighted mean over worlds; None while one of them has none."""
+    known = [e for world in worlds if (e := world.success if what == "success" else world.score) is not None]
+    if len(known) < len(worlds):
+        return None
+    if len(known) == 1:
+        return known[0]
+    low, high = stats.mean_interval([(e.value, e.low, e.high) for e in known])
     return Estimate(
-        value=value,
-        low=max(0.0, min(low, value)),
-        high=min(1.0, max(high, value)),
-        clusters=sum(len(section.tasks) for section in benchmark.worlds),
-        episodes=len(planned),
-        method="bootstrap by task within each world",
+        value=math.fsum(e.value for e in known) / len(known),
+        low=low,
+        high=high,
+        clusters=sum(e.clusters for e in known),
+        episodes=sum(e.episodes for e in known),
+        method="worlds' intervals combined (MOVER)",
     )
 
 

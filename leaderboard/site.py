@@ -25,7 +25,7 @@ from leaderboard.store import episodes_path, read_episodes
 __all__ = ["LONG_LIST", "write_site"]
 
 TEMPLATES = Path(__file__).parent / "templates"
-LONG_LIST = 400
+LONG_LIST = 1000
 """Lists of admissible actions with more entries than this are shown by their number alone."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
+from typing import Literal
 
 from rich import box
 from rich.markup import escape
@@ -114,7 +115,8 @@ def overview(table: Table) -> tuple[list[str], list[list[str]]]:
     return header, rows
 
 
-SHORT = ["#", "agent", "success", "score", "steps", "ref. %", "tokens", "s/ep.", "errors"]
+SHORT = ["#", "agent", "success", "score", "steps", "refused", "tokens", "s/ep.", "errors"]
+REFUSED = 5
 DETAILS = ["#", "agent", "success", "score", "steps/episode", "refused %", "tokens/episode", "s/episode", "errors"]
 
 
@@ -235,9 +237,10 @@ def rich_tables(board: Board) -> list[RichTable]:
             title = f"{table.benchmark} · {world.world} · {world.count} tasks"
             grid = RichTable(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
             last = len(DETAILS) - 1
-            shown = [i for i in range(len(DETAILS)) if i < last or any(cells[i] for cells in rows)]
+            shown = [i for i in range(len(DETAILS)) if i != REFUSED and (i < last or any(cells[i] for cells in rows))]
             for i in shown:
-                grid.add_column(SHORT[i], justify="left" if i in (1, last) else "right", no_wrap=True)
+                kind: Literal["ellipsis", "ignore"] = "ellipsis" if i == 1 else "ignore"
+                grid.add_column(SHORT[i], justify="left" if i in (1, last) else "right", no_wrap=True, overflow=kind)
             for cells in rows:
                 grid.add_row(*(escape(cells[i]) for i in shown))
             made.append(grid)

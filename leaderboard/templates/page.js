@@ -153,11 +153,12 @@
     $("v-title").textContent = `${row.name} · ${world}`;
     $("v-episode").replaceChildren(...data.episodes.map((item, i) => {
       const mark = item.error !== null ? "!" : item.success ? "✓" : "✗";
-      const option = make("option", `${mark} ${percent(item.score)}  ${data.texts[item.type]}  ${data.texts[item.task]}${item.seed || item.repeat ? ` (${item.seed}.${item.repeat})` : ""}`);
+      const option = make("option", `${mark} ${percent(item.score)}  ${data.texts[item.type]}  ${data.texts[item.task].split(":").slice(2).join(":")}${item.seed || item.repeat ? ` (${item.seed}.${item.repeat})` : ""}`);
       option.value = String(i);
       return option;
     }));
     if (!viewer.open) viewer.showModal();
+    $("v-step").focus();
     episodeTo(now.episode);
   }
 

@@ -125,7 +125,21 @@ def test_power_is_statsmodels():
     assert stats.tasks_needed(0.0, 0.4) is None
 
 
-def test_stratified_mean_weighs_worlds_equally():
-    worlds = [([1.0] * 10 + [0.0] * 10, range(20)), ([0.2, 0.4] * 100, range(200))]
-    low, high = stats.stratified_mean_bootstrap(worlds)
-    assert low < (0.5 + 0.3) / 2 < high and high - low < 0.3
+def test_mean_interval_weighs_worlds_equally():
+    """Two independent means of 0.5 with symmetric intervals: the mean's half-width is theirs over the root of two."""
+    low, high = stats.mean_interval([(0.5, 0.4, 0.6), (0.5, 0.4, 0.6)])
+    assert (low, high) == pytest.approx((0.5 - 0.1 / 2**0.5, 0.5 + 0.1 / 2**0.5))
+    low, high = stats.mean_interval([(0.0, 0.0, 0.1), (0.0, 0.0, 0.1), (0.3, 0.2, 0.4)])
+    assert 0 <= low < 0.1 < high
+
+
+def test_interval_of_the_mean_covers():
+    """Three worlds of which two are nearly hopeless: a bootstrap would be blind there."""
+    rng = np.random.default_rng(5)
+    truth, sizes, hits = (0.02, 0.02, 0.5), (40, 100, 100), 0
+    for _ in range(400):
+        wins = [int(rng.binomial(n, p)) for n, p in zip(sizes, truth, strict=True)]
+        parts = [(k / n, *stats.wilson(k, n)) for k, n in zip(wins, sizes, strict=True)]
+        low, high = stats.mean_interval(parts)
+        hits += low <= sum(truth) / 3 <= high
+    assert hits / 400 >= 0.93
