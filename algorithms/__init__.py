@@ -15,6 +15,7 @@ __all__ = ["ALGORITHMS", "algorithm_class", "load_class"]
 ALGORITHMS: dict[str, str] = {
     "sb3_ppo": "baselines.sb3_ppo:SB3PPO",
     "sft": "baselines.sft:SFT",
+    "stepagent-implicit": "algorithms.stepagent.implicit:StepAgentImplicit",
 }
 """Name -> "module:Class". A new algorithm adds its line here."""
 

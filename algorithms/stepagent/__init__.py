@@ -1,0 +1,1 @@
+"""StepAgent (arXiv 2411.03817): step-wise learning from an expert, by inspection and reflection."""

@@ -1,0 +1,141 @@
+"""Inspection: the novice says what it would do in a state, and the expert what it does there.
+
+The paper cuts expert traces after every action and lets the novice act in each of the expert's states. Our experts
+answer from any state (where the world allows it), so the states may also be those that the novice itself reaches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from algorithms.algorithm import ConfigError, EnvSpec
+from algorithms.branches import Branched
+from algorithms.lm_policy import LMPolicy
+from algorithms.policy import Act, History, Policy
+from algorithms.prompts import segments_of_trace
+from algorithms.rollout import EpisodeSpec, make_envs, rollout
+from stepagent_envs.traces import Trace
+
+__all__ = ["STATES", "Inspection", "inspect"]
+
+STATES = ("expert", "on_policy")
+
+
+@dataclass(slots=True)
+class Inspection:
+    """What a round of inspection found.
+
+    Attributes:
+        items: every sequence with both sides' actions (see `Branched`).
+        steps: states in which both sides acted. agreed: those in which they did the same.
+        episodes, success: how many episodes were played, and the share of them that ended in success (the novice's
+            with states "on_policy", else the expert's).
+    """
+
+    items: list[Branched]
+    steps: int
+    agreed: int
+    episodes: int
+    success: float
+
+    @property
+    def agreement(self) -> float:
+        """Share of the states in which novice and expert did the same."""
+        return self.agreed / max(1, self.steps)
+
+
+class _Inspector(Policy):
+    """Asks the novice in every state; carries out the expert's action or the novice's."""
+
+    name = "inspection"
+
+    def __init__(self, novice: LMPolicy, states: str, expert: str | None) -> None:
+        self.novice, self.states = novice, states
+        self.expert = expert or True
+        self.admissible = novice.admissible
+        self.acts: dict[str, list[Act]] = {}
+
+    def act(self, histories: Sequence[History]) -> list[Act]:
+        """See `Policy.act`."""
+        acts = self.novice.act(histories)
+        done = []
+        for history, act in zip(histories, acts, strict=True):
+            if not history.actions:
+                self.acts[history.info["task_id"]] = []
+            self.acts[history.info["task_id"]].append(act)
+            expert = history.info["expert_action"]
+            done.append(act if self.states == "on_policy" or expert is None else Act(expert))
+        return done
+
+
+def inspect(
+    novice: LMPolicy,
+    env: EnvSpec,
+    task_ids: Sequence[str],
+    *,
+    states: str = "expert",
+    expert: str | None = None,
+    seed: int = 0,
+    num_envs: int = 32,
+) -> Inspection:
+    """Let novice and expert act in the same states of some tasks.
+
+    Args:
+        novice: acts as its decoding says; drawing (temperature above 0) is what the paper does.
+        env: where. An expert that does not know what to do ends the comparison in that state, not the episode.
+        task_ids: which tasks, each once.
+        states: "expert" (the expert's action is carried out) or "on_policy" (the novice's is).
+        expert: the expert's name; None takes the world's first.
+        seed: of the novice's draws.
+        num_envs: episodes played at once.
+    """
+    if states not in STATES:
+        raise ConfigError(f"inspection must be one of {list(STATES)}, got {states!r}")
+    inspector = _Inspector(novice, states, expert)
+    envs = make_envs(inspector, env.env_id, {"split": env.split, **env.settings}, min(num_envs, len(task_ids)))
+    specs = [EpisodeSpec(task_id, seed + i) for i, task_id in enumerate(task_ids)]
+    found = Inspection([], 0, 0, 0, 0.0)
+    solved = 0
+    try:
+        for episode in rollout(inspector, envs, specs):
+            if episode.trace is None:
+                raise RuntimeError(f"inspection of {episode.spec.task_id} failed: {episode.error}")
+            found.episodes += 1
+            solved += episode.trace.success
+            _compare(found, novice, episode.trace, inspector.acts.pop(episode.spec.task_id), states)
+    finally:
+        envs.close()
+    found.success = solved / max(1, found.episodes)
+    found.items.sort(key=_order)  # episodes end in an order that depends on the batch
+    return found
+
+
+def _compare(found: Inspection, novice: LMPolicy, trace: Trace, acts: list[Act], states: str) -> None:
+    expert_trunk = states == "expert"
+    if expert_trunk:  # what a mixed trace has recorded of the novice's tokens is not what it is made of
+        steps = [s.model_copy(update={"prompt_ids": None, "action_ids": None}) for s in trace.steps]
+        trace = trace.model_copy(update={"steps": steps})
+    for segment in segments_of_trace(trace, novice.prompt):
+        branches: dict[int, list[int] | None] = {}
+        for place, number in enumerate(segment.steps):
+            step, act = trace.steps[number], acts[number]
+            if step.expert_action is None:
+                continue
+            found.steps += 1
+            if act.action == step.expert_action:
+                found.agreed += 1
+                branches[place] = None
+            else:
+                branches[place] = list(act.action_ids or ()) if expert_trunk else _ids(novice, step.expert_action)
+        if branches:
+            found.items.append(Branched(segment, branches, expert_trunk))
+
+
+def _ids(novice: LMPolicy, action: str) -> list[int]:
+    return novice.prompt.encode_action(action)
+
+
+def _order(item: Branched) -> Any:
+    return (len(item), item.segment.ids)

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from biased import biased_traces
+
+from algorithms.algorithm import ConfigError, RunLog
+from algorithms.branches import branch_batch, branched_logprobs
+from algorithms.lm_policy import LMPolicy
+from algorithms.rollout import EpisodeSpec, make_envs, rollout
+from algorithms.stepagent import implicit
+from algorithms.stepagent.implicit import StepAgentImplicit, StepAgentImplicitConfig
+from algorithms.stepagent.inspection import inspect
+from baselines import make_agent
+from baselines.sft import SFT, SFTConfig
+
+
+@pytest.fixture(scope="module")
+def habits(toy_traces):
+    """Cloned from a teacher with bad habits: knows how to act, and often does the wrong thing."""
+    torch.set_num_threads(1)
+    config = SFTConfig(model="nano", batch_tokens=512, lr=4e-3, max_steps=220, epochs=100, optimizer="muon")
+    return SFT(config).fit(None, biased_traces(toy_traces), RunLog())
+
+
+def copy_of(policy):
+    return LMPolicy(copy.deepcopy(policy.model), policy.tokenizer, policy.prompt.config, policy.decoding, policy.name)
+
+
+def success(policy, toy_env, n=60):
+    envs = make_envs(policy, toy_env.env_id, {"split": "test"}, 16)
+    ids = envs.call("tasks", "test")[0].ids[:n]
+    episodes = list(rollout(policy, envs, [EpisodeSpec(task_id) for task_id in ids]))
+    envs.close()
+    return np.mean([episode.trace.success for episode in episodes])
+
+
+def tasks(toy_env, n):
+    world = toy_env.make()
+    return world.unwrapped.tasks("train").ids[:n]
+
+
+@pytest.mark.parametrize("states", ["expert", "on_policy"])
+def test_inspection_finds_both_sides_actions_in_the_same_states(habits, toy_env, states):
+    novice = LMPolicy(
+        habits.model, habits.tokenizer, habits.prompt.config, replace(habits.decoding, temperature=1.0), "novice"
+    )
+    found = inspect(novice, toy_env, tasks(toy_env, 40), states=states, seed=3)
+    assert found.episodes == 40
+    assert (found.success == 1.0) == (states == "expert")
+    assert 0 < found.agreed < found.steps
+    branches = [ids for item in found.items for ids in item.branches.values()]
+    assert len(branches) == found.steps and branches.count(None) == found.agreed
+    again = inspect(novice, toy_env, tasks(toy_env, 40), states=states, seed=3, num_envs=7)
+    assert [(i.segment.ids, i.branches) for i in again.items] == [(i.segment.ids, i.branches) for i in found.items]
+    with torch.no_grad():
+        expert, other = branched_logprobs(novice.model, branch_batch(found.items))
+    batch = branch_batch(found.items)
+    assert torch.equal(expert[~batch.branched], other[~batch.branched])
+    spoken = [
+        novice.prompt.decode_action(item.segment.ids[a:b]) for item in found.items for a, b in item.segment.actions
+    ]
+    assert all(action.split()[0].split("[")[0] in ("open", "take", "put", "say") for action in spoken)
+
+
+@pytest.mark.parametrize("states", ["expert", "on_policy"])
+def test_implicit_corrects_habits_and_agreement_rises(habits, toy_env, states):
+    start = success(habits, toy_env)
+    log = RunLog()
+    config = StepAgentImplicitConfig(inspection=states, lr=6e-4)
+    policy = StepAgentImplicit(config).train(copy_of(habits), toy_env, log)
+    assert start < 0.6
+    assert success(policy, toy_env) >= start + 0.25
+    agreement = [record["agreement"] for record in log.records if record["kind"] == "cycle"]
+    assert agreement[-1] > agreement[0] + 0.03
+    assert policy.name == "stepagent-implicit"
+
+
+def test_the_opposite_preference_teaches_the_opposite(habits, toy_env, monkeypatch):
+    original = implicit.dpo_loss
+
+    def negated(expert, novice, ref_expert, ref_novice, **settings):
+        return original(novice, expert, ref_novice, ref_expert, **{**settings, "nll_weight": 0.0})
+
+    monkeypatch.setattr(implicit, "dpo_loss", negated)
+    policy = StepAgentImplicit(StepAgentImplicitConfig(lr=6e-4)).train(copy_of(habits), toy_env, RunLog())
+    assert success(policy, toy_env) <= success(habits, toy_env)
+
+
+def test_one_seed_is_one_result(habits, toy_env):
+    runs = []
+    for _ in range(2):
+        policy = copy_of(habits)
+        StepAgentImplicit(StepAgentImplicitConfig(cycles=1, num_tasks=30)).train(policy, toy_env, RunLog())
+        runs.append(policy.model.state_dict())
+    assert all(torch.equal(runs[0][name], runs[1][name]) for name in runs[0])
+
+
+def test_what_cannot_work_is_said_at_once(toy_env):
+    with pytest.raises(ConfigError, match="needs an LMPolicy to start from"):
+        StepAgentImplicit().train(make_agent("random"), toy_env, RunLog())
+    for settings, text in (({"beta": 0.0}, "beta"), ({"inspection": "all"}, "inspection"), ({"cycles": 0}, "cycles")):
+        with pytest.raises(ConfigError, match=text):
+            StepAgentImplicitConfig(**settings)
