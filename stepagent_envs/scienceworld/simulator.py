@@ -147,11 +147,13 @@ class Simulator:
         watchdog.daemon = True
         watchdog.start()
         try:
-            port, token = stdout.readline().strip(), stdout.readline().strip()
+            port = next((line for line in stdout if line.strip().isdigit()), b"")  # the JVM may warn before it
+            token = stdout.readline().strip()
         finally:
             watchdog.cancel()
-        if not port.isdigit():
-            self.process.wait(5)
+        if not port:
+            self.process.kill()
+            self.process.wait()
             errors.seek(0)
             said = errors.read(400).decode("utf-8", "replace").strip().replace("\n", " / ")
             raise InfrastructureError(f"the simulator's Java did not start: {said or 'no message'}")

