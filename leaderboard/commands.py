@@ -143,19 +143,34 @@ def _print(board: Board) -> None:
         _console.print(note, style="dim", highlight=False, markup=False)
 
 
-def report(folders: Folders, out: Path | None = None, episodes: bool = True) -> int:
+def report(
+    folders: Folders,
+    out: Path | None = None,
+    episodes: bool = True,
+    expert: bool = True,
+    benchmark: str | None = None,
+) -> int:
     """Make the table (Markdown, CSV) and the page from results.
 
     Args:
         folders: folders of runs, or folders that hold such folders.
         out: where to write; by default FOLDER/site of the first folder.
         episodes: include the viewer's episodes (the larger part of the page's files).
+        expert: show in the viewer what the expert would have done (by replay; kept in the runs' folders).
+        benchmark: for --expert, the benchmark's .toml where it is none of those that come with the package.
     """
     from leaderboard.report import write_report
 
     if not folders:
         raise StoreError("name a folder of runs, for example runs/leaderboard/quick-v1")
-    board, page = write_report(folders, out or folders[0] / "site", episodes=episodes)
+    board, page = write_report(
+        folders,
+        out or folders[0] / "site",
+        episodes=episodes,
+        expert=expert,
+        benchmark=benchmark,
+        say=lambda line: Console(stderr=True).print(line, style="dim", highlight=False, markup=False),
+    )
     _print(board)
     _console.print(f"page: {page}", highlight=False)
     return 0

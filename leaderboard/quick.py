@@ -49,7 +49,7 @@ def quick(out: Path, benchmark: str = "quick-v1", say: Say = lambda line: None) 
     for name, agent, trained_on in rows:
         with Bars(name) as bars:
             run_benchmark(frozen, AgentSpec(agent), runs / name, RunOptions(name=name, trained_on=trained_on), bars)
-    return write_report([runs], runs / "site")
+    return write_report([runs], runs / "site", expert=True, say=say)
 
 
 def train(section: Section, algorithm: str, folder: Path, say: Say = lambda line: None) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from leaderboard.annotate import Advice, annotate
+from leaderboard.benchmark import load_benchmark, restrict
 from leaderboard.board import Board, Entry, build_board, find_results, read_entry
+from leaderboard.errors import BenchmarkError
 from leaderboard.provenance import describe_commit, now
 from leaderboard.site import write_site
 from leaderboard.store import write_json
@@ -31,19 +34,50 @@ def _folders(board: Board, entries: Sequence[Entry]) -> dict[tuple[str, str], Pa
     return found
 
 
-def write_report(folders: Sequence[Path], out: Path, *, episodes: bool = True) -> tuple[Board, Path]:
+def _advice(
+    board: Board, where: Mapping[tuple[str, str], Path], given: str | Path | None, say: Callable[[str], None]
+) -> dict[tuple[str, str], Advice]:
+    """The expert's actions for the rows of benchmarks that are known here (by hash)."""
+    found: dict[tuple[str, str], Advice] = {}
+    for table in board.tables:
+        try:
+            base, *worlds = table.benchmark.split("+")
+            benchmark = restrict(load_benchmark(given or base), worlds)
+        except BenchmarkError as error:
+            say(f"without the expert's actions: {error}")
+            continue
+        for (name, key), folder in where.items():
+            if name == table.benchmark and benchmark.hash == table.benchmark_hash:
+                say(f"{key}: what would the expert have done?")
+                found[name, key] = annotate(folder, benchmark)
+    return found
+
+
+def write_report(
+    folders: Sequence[Path],
+    out: Path,
+    *,
+    episodes: bool = True,
+    expert: bool = False,
+    benchmark: str | Path | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> tuple[Board, Path]:
     """Write tables and page.
 
     Args:
         folders: of runs, or folders that hold such folders.
         out: folder of the report.
         episodes: whether the page's viewer gets the episodes.
+        expert: work out what the expert would have done at every step, by replay (kept for the next time).
+        benchmark: for `expert`, the TOML of a benchmark that does not come with the package.
+        say: told what takes time.
 
     Returns:
         The board, and the path of the page.
     """
     board, where = board_of(folders)
-    page = write_site(board, where if episodes else {}, out, f"Made {now()}{describe_commit()}.")
+    advice = _advice(board, where, benchmark, say) if episodes and expert else {}
+    page = write_site(board, where if episodes else {}, out, f"Made {now()}{describe_commit()}.", advice)
     (out / "leaderboard.md").write_text(markdown(board), encoding="utf-8", newline="\n")
     (out / "leaderboard.csv").write_text(csv_text(board), encoding="utf-8", newline="\n")
     write_json(out / "board.json", board)

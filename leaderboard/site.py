@@ -18,6 +18,7 @@ import jinja2
 from markupsafe import Markup
 
 from leaderboard import charts, tables
+from leaderboard.annotate import Advice, merged
 from leaderboard.board import OVERALL, Board, Cell, Row, Table
 from leaderboard.schema import EpisodeRecord, Estimate
 from leaderboard.store import episodes_path, read_episodes
@@ -37,11 +38,18 @@ def safe_json(value: Any) -> Markup:
     return Markup(text)
 
 
-def write_site(board: Board, folders: Mapping[tuple[str, str], Path], out: Path, made: str) -> Path:
+def write_site(
+    board: Board,
+    folders: Mapping[tuple[str, str], Path],
+    out: Path,
+    made: str,
+    advice: Mapping[tuple[str, str], Advice] | None = None,
+) -> Path:
     """Write `index.html` and the viewer's episodes.
 
     Args:
         folders: (benchmark, row key) -> folder of the row's episodes, for the rows that the viewer is to show.
+        advice: (benchmark, row key) -> the expert's actions, for rows whose episodes hold none.
         made: said at the foot of the page (when, by which commit).
 
     Returns:
@@ -54,7 +62,8 @@ def write_site(board: Board, folders: Mapping[tuple[str, str], Path], out: Path,
         for row in table.rows:
             folder = folders.get((table.benchmark, row.key))
             if folder is not None and episodes_path(folder).is_file():
-                files |= _write_episodes(number, table, row, folder, out)
+                told = (advice or {}).get((table.benchmark, row.key), {})
+                files |= _write_episodes(number, table, row, folder, out, told)
     script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
     data = [_table_data(number, table, files) for number, table in enumerate(board.tables)]
     html = (
@@ -186,11 +195,12 @@ def _file_key(number: int, row: Row, world: str) -> str:
     return f"{number}/{row.key}/{world}"
 
 
-def _write_episodes(number: int, table: Table, row: Row, folder: Path, out: Path) -> dict[str, str]:
+def _write_episodes(number: int, table: Table, row: Row, folder: Path, out: Path, advice: Advice) -> dict[str, str]:
     """Write a row's episodes, one file for each world; returns their addresses by `_file_key`."""
     by_world: dict[str, list[EpisodeRecord]] = {}
     for record in read_episodes(episodes_path(folder)):
         if record.judged:
+            record.trace = merged(record, advice)
             by_world.setdefault(record.world, []).append(record)
     written = {}
     for world in table.worlds:

@@ -43,7 +43,7 @@
         row.classList.toggle("hidden", !fits);
       }
     };
-    for (const input of filters) input.addEventListener("input", filter);
+    for (const input of filters) for (const event of ["input", "change"]) input.addEventListener(event, filter);
 
     for (const button of section.querySelectorAll("[data-sort]")) button.addEventListener("click", () => sort(button.closest("th")));
     for (const button of section.querySelectorAll("[data-watch]")) {
@@ -104,7 +104,7 @@
         return line;
       }));
     };
-    for (const select of [a, b, world]) select.addEventListener("input", update);
+    for (const select of [a, b, world]) select.addEventListener("change", update);
     update();
   }
 
@@ -209,7 +209,7 @@
   $("v-back").addEventListener("click", () => stepTo(now.step - 1));
   $("v-forth").addEventListener("click", () => stepTo(now.step + 1));
   $("v-step").addEventListener("input", (event) => stepTo(Number(event.target.value)));
-  $("v-episode").addEventListener("input", (event) => episodeTo(Number(event.target.value)));
+  $("v-episode").addEventListener("change", (event) => episodeTo(Number(event.target.value)));
   $("v-previous").addEventListener("click", () => episodeTo(now.episode - 1));
   $("v-next").addEventListener("click", () => episodeTo(now.episode + 1));
   $("v-close").addEventListener("click", () => viewer.close());
