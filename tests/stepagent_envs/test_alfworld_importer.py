@@ -120,6 +120,29 @@ def test_games_marked_as_not_solvable_are_left_out_quietly(tmp_path: Path) -> No
     assert importer.build(source, tmp_path / "out")[0] == {"train": 2}
 
 
+def test_games_the_original_never_plays_are_left_out_quietly(tmp_path: Path) -> None:
+    source = lay_out(tmp_path / "games", 1)
+    for folder in (
+        "valid_train/a-None-b-1",
+        "train/pick_and_place_with_movable_recep-A-B-C-2",
+        "train/x-AppleSliced-None-y-3",
+    ):
+        path = source / "json_2.1.1" / folder / "trial" / "game.tw-pddl"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(game_file(4)), encoding="utf-8")
+    (tmp_path / "out").mkdir()
+    assert importer.build(source, tmp_path / "out")[0] == {"train": 1}
+
+
+def test_two_games_of_one_name_are_named(tmp_path: Path) -> None:
+    source = lay_out(tmp_path / "games", 1)
+    row = {"id": "train/pick_and_place_simple-Mug-None-Desk-301/trial_T0", **game_file(2)}
+    (source / "zzz.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    (tmp_path / "out").mkdir()
+    assert importer.build(source, tmp_path / "out")[0] == {"train": 1, "left_out": 1}
+    assert "another game under the name" in (tmp_path / "out" / importer.PROBLEMS_NAME).read_text(encoding="utf-8")
+
+
 def test_nothing_to_import_says_what_to_give(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "empty").mkdir()
