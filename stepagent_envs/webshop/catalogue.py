@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
@@ -194,6 +195,7 @@ class Catalogue:
         if len(self._offsets) != self.info.products + 1 or int(self._offsets[-1]) != len(self._records):
             raise DataError(f"{folder}: the product file is cut off; import the data again")
         self._index: SearchIndex | None = None
+        self._lock = threading.Lock()
         self.product = lru_cache(maxsize=_CACHED)(self._product)
         self.find_rows = lru_cache(maxsize=512)(self._search)
 
@@ -222,9 +224,10 @@ class Catalogue:
         return None if row is None else self.product(row)
 
     def _search(self, query: str) -> tuple[int, ...]:
-        if self._index is None:
-            self._index = SearchIndex(self.folder / "index")
-        return tuple(row for row, _ in self._index.search(query))
+        with self._lock:  # a search works on an array that the next one uses again
+            if self._index is None:
+                self._index = SearchIndex(self.folder / "index")
+            return tuple(row for row, _ in self._index.search(query))
 
     def search(self, query: str) -> tuple[int, ...]:
         """Rows of the 50 best products for a query, best first."""

@@ -16,7 +16,7 @@ from stepagent_envs.webshop.goals import fixed_price
 from stepagent_envs.webshop.reward import Goal, Reward, judge
 from stepagent_envs.webshop.state import PAGE_SIZE, SUB_PAGES, Session, State, View
 
-__all__ = ["Shop", "Turn"]
+__all__ = ["Shop", "Turn", "parse_action"]
 
 _ACTION = re.compile(r"\s*(search|click)\s*\[(.*)\]\s*", re.IGNORECASE)
 _SECOND = re.compile(r"\]\s*(?:search|click)\s*\[", re.IGNORECASE)
@@ -31,6 +31,18 @@ class Turn:
     state: State
     error: str | None = None
     reward: Reward | None = None
+
+
+def parse_action(action: str) -> tuple[str, str] | str:
+    """Verb ("search" or "click") and argument (lower case, blanks collapsed) of an action, or why it is none."""
+    if _CONTROL.search(action):
+        return "an action is one line without control characters"
+    match = _ACTION.fullmatch(action)
+    if match is None:
+        return "an action is search[words] or click[what the page shows]"
+    if _SECOND.search(match.group(2)):
+        return "one action at a time"
+    return match.group(1).lower(), " ".join(match.group(2).split()).lower()
 
 
 class Shop:
@@ -108,9 +120,9 @@ class Shop:
         nodes = self.nodes(state.view, goal.instruction)
         if self.mode == "text":
             return pages.plain_text(nodes)
-        return pages.rich_text(nodes, self._clicked(state, nodes, session_id))
+        return pages.rich_text(nodes, self.clicked(state, nodes, session_id))
 
-    def _clicked(self, state: State, nodes: Sequence[pages.Node], session_id: str) -> list[bool]:
+    def clicked(self, state: State, nodes: Sequence[pages.Node], session_id: str = "0") -> list[bool]:
         """For each node whether it has been clicked."""
         marks = []
         name = ""
@@ -135,14 +147,10 @@ class Shop:
 
     def act(self, state: State, action: str, goal: Goal) -> Turn:
         """Do an action; a refused one leaves the state as it was."""
-        if _CONTROL.search(action):
-            return Turn(state, "an action is one line without control characters")
-        match = _ACTION.fullmatch(action)
-        if match is None:
-            return Turn(state, "an action is search[words] or click[what the page shows]")
-        if _SECOND.search(match.group(2)):
-            return Turn(state, "one action at a time")
-        verb, argument = match.group(1).lower(), " ".join(match.group(2).split()).lower()
+        parsed = parse_action(action)
+        if isinstance(parsed, str):
+            return Turn(state, parsed)
+        verb, argument = parsed
         if verb == "search":
             if not self.has_search_box(state):
                 return Turn(state, "this page has no search box: click[back to search] leads to it")

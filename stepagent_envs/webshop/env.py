@@ -31,6 +31,8 @@ class WebShopEnv(TextEnv):
     Args:
         observation_mode: `"text"` (parts joined by " [SEP] "), `"text_rich"` (a line each, buttons marked), `"html"`.
         show_attributes: item pages offer the sub-page Attributes, which lists what the reward looks for.
+        backend: `"text"`, or `"browser"`: the same shop as a web site, driven in Chromium by selenium.
+        browser_binary, browser_driver, headless: see `browser.BrowserSettings`.
         others: see `TextEnv`. `data` also takes `"builtin:<products>"` and `"builtin:<products>:<seed>"`.
     """
 
@@ -39,8 +41,22 @@ class WebShopEnv(TextEnv):
     experts: ClassVar[tuple[str, ...]] = ("shopper", "oracle")
     step_limit: ClassVar[int] = 15
 
-    def __init__(self, *, observation_mode: str = "text", show_attributes: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        observation_mode: str = "text",
+        show_attributes: bool = False,
+        backend: str = "text",
+        browser_binary: str | None = None,
+        browser_driver: str | None = None,
+        headless: bool = True,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
+        if backend not in ("text", "browser"):
+            raise TaskError(f"backend must be 'text' or 'browser', got {backend!r}")
+        if backend == "browser" and (self.compat or observation_mode == "html"):
+            raise TaskError("backend='browser' shows our own pages, as text or text_rich: leave out compat and html")
         if observation_mode not in MODES:
             raise TaskError(
                 f"webshop has no observation mode {observation_mode!r}; {did_you_mean(observation_mode, MODES)}"
@@ -51,7 +67,12 @@ class WebShopEnv(TextEnv):
             _tasks[id(catalogue)] = ShopTasks(catalogue)
         self._shop_tasks = _tasks[id(catalogue)]
         kind = Original if self.compat == "original" else Shop
-        self._shop = kind(catalogue, mode=observation_mode, show_attributes=show_attributes)
+        self._shop: Shop = kind(catalogue, mode=observation_mode, show_attributes=show_attributes)
+        if backend == "browser":
+            from stepagent_envs.webshop.browser import BrowserSettings, BrowserShop
+
+            settings = BrowserSettings(browser_binary, browser_driver, headless)
+            self._shop = BrowserShop(self._shop, self._shop_tasks, settings)
         self._goal_now: Goal | None = None
         self._state: State = self._shop.start()
         self._memory = Memory()
@@ -65,6 +86,12 @@ class WebShopEnv(TextEnv):
     def shop(self) -> Shop:
         """The shop behind the environment."""
         return self._shop
+
+    def close(self) -> None:
+        """Close the browser, where there is one."""
+        closing = getattr(self._shop, "close", None)
+        if closing is not None:
+            closing()
 
     @property
     def splits(self) -> tuple[str, ...]:

@@ -94,7 +94,8 @@ class Original(Shop):
             return Turn(raised.state, f"the original raises {raised.text}")
         return Turn(state, "the original does nothing here")
 
-    def _clicked(self, state: State, nodes: Sequence[pages.Node], session_id: str) -> list[bool]:
+    def clicked(self, state: State, nodes: Sequence[pages.Node], session_id: str = "0") -> list[bool]:
+        """For each node whether `text_rich` marks it: by the address, as the original decides."""
         url = url_of(state.view, session_id)
         return [
             f'"{text}"' in url if kind == "option" else kind == "link" and text in state.seen for kind, text in nodes
