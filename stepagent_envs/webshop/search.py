@@ -34,6 +34,9 @@ RETURNED = 50
 _PRUNE_ABOVE = 50_000
 """Postings of a query below which nothing is pruned (it would cost more than it saves)."""
 
+_SLACK = 1 - 1e-6
+"""Bounds are compared with this much room for rounding."""
+
 _FILES = ("terms.bin", "term_ends.npy", "ptr.npy", "docs.npy", "codes.npy", "factors.npy", "best.npy", "ties.npy")
 
 
@@ -204,53 +207,73 @@ class SearchIndex:
 
     def _all(
         self, terms: list[tuple[float, np.float32, int, int]]
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]:
         sums = self._scratch()
         touched = []
         for _, weight, start, end in terms:
             docs, before = self._add(sums, weight, start, end)
             touched.append(docs[before == 0])
-        found = np.concatenate(touched).astype(np.int64)
+        found = np.concatenate(touched)
         values = sums[found]
         sums[found] = 0
         return found, values
 
     def _pruned(
         self, terms: list[tuple[float, np.float32, int, int]], k: int
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]:
+        """Candidates for the best k, the best k among them, with their sums (MaxScore; Turtle and Flood 1995)."""
         sums = self._scratch()
-        rest = np.cumsum([bound for bound, *_ in terms][::-1])[::-1]
+        rest = [*np.cumsum([bound for bound, *_ in terms][::-1])[::-1].tolist(), 0.0]
         touched: list[npt.NDArray[np.int32]] = []
-        pool: npt.NDArray[np.int32] = np.empty(0, np.int32)
         threshold = 0.0
-        done = len(terms)
-        for i, (_, weight, start, end) in enumerate(terms):
-            if rest[i] < threshold:
-                done = i
-                break
+        done = 0
+        while done < len(terms) and (done < 2 or rest[done] >= threshold):
+            _, weight, start, end = terms[done]
             docs, before = self._add(sums, weight, start, end)
             touched.append(docs[before == 0])
-            if len(pool) < 20 * k:  # a few documents give a lower bound of the k-th best score; that is enough
-                pool = np.concatenate((pool, touched[-1][: 200 * k]))
-            if len(pool) >= k:
-                threshold = max(threshold, float(np.partition(sums[pool], -k)[-k]))
+            done += 1
+            if 1 < done < len(terms):
+                threshold = max(threshold, self._promise(np.concatenate(touched), sums, terms[done:], k))
         everything = np.concatenate(touched)
         values = sums[everything]
         sums[everything] = 0
-        remaining = rest[done] if done < len(terms) else 0.0
-        keep = values >= (threshold - remaining) * (1 - 1e-6)
-        found, values = everything[keep].astype(np.int64), values[keep]
+        keep = values >= (threshold - rest[done]) * _SLACK
+        found, values = everything[keep], values[keep]
         for i in range(done, len(terms)):
-            _, weight, start, end = terms[i]
-            docs = self._docs[start:end]
-            place = np.searchsorted(docs, found)
-            inside = np.minimum(place, end - start - 1)
-            hit = docs[inside] == found
-            gain = weight - weight / self._factors[self._codes[start:end][inside[hit]]]
-            values[hit] += gain
-            after = rest[i + 1] if i + 1 < len(terms) else 0.0
-            if after and len(values) > k:
+            self._look_up(found, values, terms[i])
+            if len(values) > k and i + 1 < len(terms):
                 threshold = max(threshold, float(np.partition(values, -k)[-k]))
-                keep = values >= (threshold - after) * (1 - 1e-6)
+                keep = values >= (threshold - rest[i + 1]) * _SLACK
                 found, values = found[keep], values[keep]
         return found, values
+
+    def _promise(
+        self,
+        docs: npt.NDArray[np.int32],
+        sums: npt.NDArray[np.float64],
+        left: list[tuple[float, np.float32, int, int]],
+        k: int,
+    ) -> float:
+        """A lower bound of the k-th best score: that of the documents which lead so far, with all terms counted."""
+        if len(docs) < k:
+            return 0.0
+        partial = sums[docs]
+        if len(docs) > 4 * k:
+            leading = np.argpartition(partial, -4 * k)[-4 * k :]
+            docs, partial = docs[leading], partial[leading]
+        for term in left:
+            self._look_up(docs, partial, term)
+        return float(np.partition(partial, -k)[-k])
+
+    def _look_up(
+        self,
+        found: npt.NDArray[np.int32],
+        values: npt.NDArray[np.float64],
+        term: tuple[float, np.float32, int, int],
+    ) -> None:
+        """Add a term's scores to the values of some documents."""
+        _, weight, start, end = term
+        docs = self._docs[start:end]
+        place = np.minimum(np.searchsorted(docs, found), end - start - 1)
+        hit = np.flatnonzero(docs[place] == found)
+        values[hit] += weight - weight / self._factors[self._codes[start:end][place[hit]]]
