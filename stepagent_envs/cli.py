@@ -13,7 +13,7 @@ import tyro
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from stepagent_envs import WORLDS, env_id
 from stepagent_envs import data as data_module
@@ -61,7 +61,7 @@ def _envs(data: str = "builtin") -> None:
     Args:
         data: the data set whose splits are shown (`builtin`, `official` or a path).
     """
-    table = Table("id", "splits (tasks)", "experts", "data hash")
+    table = Table(Column("id", no_wrap=True), "splits (tasks)", "experts", Column("data hash", no_wrap=True))
     for world, (gym_id, _) in WORLDS.items():
         try:
             env = make(world, data=data)
