@@ -24,7 +24,8 @@ class AgentSpec:
 
     Attributes:
         spec: a registered name, the folder of a checkpoint, or `module:Class`; `{world}` and `{seed}` in it are filled
-            in, for agents with one checkpoint a world or a run seed.
+            in, for agents with one checkpoint a world or a run seed. Of a section's name the part before the first
+            hyphen counts as the world: `alfworld-seen` and `alfworld-unseen` are both `alfworld`.
         options: keyword arguments (JSON values) for the class or the checkpoint loader.
     """
 
@@ -33,7 +34,7 @@ class AgentSpec:
 
     def at(self, world: str, run_seed: int) -> str:
         """The spec for a world and a run seed."""
-        return self.spec.replace("{world}", world).replace("{seed}", str(run_seed))
+        return self.spec.replace("{world}", world.partition("-")[0]).replace("{seed}", str(run_seed))
 
 
 def registered_agents() -> dict[str, str]:

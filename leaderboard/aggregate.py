@@ -99,22 +99,18 @@ def _world(
 
 
 def estimate(records: Sequence[EpisodeRecord], what: str) -> Estimate:
-    """Mean and 95 % interval of `"success"` or `"score"` over records that all have a verdict.
-
-    Wilson for successes with one episode a task; otherwise a bootstrap that draws whole tasks.
-    """
+    """Mean and 95 % interval (see `stats.interval`) of `"success"` or `"score"` over records that have a verdict."""
     values = [_value(record, what) for record in records]
     tasks = [record.task_id for record in records]
-    clusters = len(set(tasks))
-    if what == "success" and clusters == len(values):
-        low, high = stats.wilson(round(sum(values)), len(values))
-        method = "wilson"
-    else:
-        low, high = stats.cluster_bootstrap(values, tasks)
-        method = "bootstrap by task"
+    low, high, method = stats.interval(values, tasks)
     value = math.fsum(values) / len(values)
     return Estimate(
-        value=value, low=min(low, value), high=max(high, value), clusters=clusters, episodes=len(values), method=method
+        value=value,
+        low=min(low, value),
+        high=max(high, value),
+        clusters=len(set(tasks)),
+        episodes=len(values),
+        method=method,
     )
 
 

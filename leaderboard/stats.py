@@ -19,6 +19,7 @@ __all__ = [
     "Paired",
     "cluster_bootstrap",
     "holm",
+    "interval",
     "iqm",
     "mean_interval",
     "paired_test",
@@ -87,6 +88,26 @@ def _means_of_resamples(sums: Floats, sizes: Floats, resamples: int, rng: np.ran
         index = rng.integers(0, n, size=(min(max(_CHUNK // n, 1), resamples - start), n))
         parts.append(sums[index].sum(axis=1) / sizes[index].sum(axis=1))
     return np.concatenate(parts)
+
+
+def interval(
+    values: Sequence[float],
+    clusters: Sequence[object],
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+) -> tuple[float, float, str]:
+    """Interval of a mean of values in [0, 1], and the method that suits them.
+
+    Wilson where every cluster (task) is won or lost as a whole: that is a proportion. Else a bootstrap over clusters.
+
+    Args:
+        values: one for each episode. clusters: the task of each.
+    """
+    sums, sizes = _by_cluster(values, clusters)
+    if bool(np.all((sums == 0) | (sums == sizes))) and np.ptp(sizes) == 0:
+        return *wilson(int((sums > 0).sum()), len(sums), level), "Wilson"
+    return *cluster_bootstrap(values, clusters, level, resamples, seed), "bootstrap by task"
 
 
 def cluster_bootstrap(

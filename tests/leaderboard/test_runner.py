@@ -28,7 +28,7 @@ def test_expert_row(judge, toy, tmp_path):
     world = result.world("toy")
     assert result.complete and world.judged == world.episodes == 12
     assert world.success.value == world.score.value == 1.0
-    assert world.success.method == "wilson" and world.success.low == pytest.approx(0.7575, abs=1e-3)
+    assert world.success.method == "Wilson" and world.success.low == pytest.approx(0.7575, abs=1e-3)
     assert result.agent.expert and world.cost.parameters == 7 and world.end_reasons == {"solved": 12}
     assert {t.task_type for t in world.types} == {"near", "far"}
     assert read_result(tmp_path / "runs" / "expert") == result
