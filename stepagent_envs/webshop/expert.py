@@ -247,15 +247,28 @@ def _offered(product: Product, wish: Wish) -> float:
 
 
 def _chosen(product: Product, wish: Wish) -> list[tuple[str, str]]:
-    """Options to choose: those listed, or, when the instruction lists none, values that its words name."""
+    """Options to choose: those listed, or, when none are listed, the values nearest to the words."""
     if wish.options:
         return [(name, value) for name, value in wish.options if value in product.options.get(name, ())]
     picked = []
     for name, values in product.options.items():
-        fitting = [value for value in values if (terms := frozenset(analyse(value))) and terms <= wish.terms]
-        if fitting:
-            picked.append((name, max(fitting, key=len)))
+        nearness, _, value = max(((_nearness(value, wish), -len(value), value) for value in values), default=(0, 0, ""))
+        if value and (nearness > 0 or len(values) == 1):
+            picked.append((name, value))
     return picked
+
+
+def _nearness(value: str, wish: Wish) -> float:
+    """How much of an option value the words of a wish name: "120ml" is in "120 ml", and "black1901" holds "black"."""
+    terms = analyse(value)
+    named = sum(term in wish.terms or _UNITS.get(term) in wish.terms for term in terms)
+    squeezed = value.replace(" ", "")
+    inside = sum(term in squeezed for term in wish.terms if len(term) > 3)
+    whole = squeezed in wish.squeezed
+    return (named + 0.5 * inside + 2 * whole) / (1 + 0.1 * len(terms))
+
+
+_UNITS = {"ounc": "oz", "oz": "ounc", "inch": "in", "feet": "ft", "pound": "lb", "lb": "pound", "count": "ct"}
 
 
 def _buy(shop: Shop, state: State, wish: Wish, candidate: _Candidate, memory: Memory) -> str:

@@ -49,6 +49,7 @@ class Wish:
         options, cap: as in `Clauses`.
         attributes: phrases that name properties, each as a set of index terms.
         kind: terms of the words that name the kind of product. terms: those of the whole text.
+        squeezed: the text without blanks, in lower case.
     """
 
     options: tuple[tuple[str, str], ...]
@@ -56,6 +57,7 @@ class Wish:
     attributes: tuple[frozenset[str], ...]
     kind: frozenset[str]
     terms: frozenset[str]
+    squeezed: str
 
 
 @lru_cache(maxsize=2048)
@@ -87,6 +89,7 @@ def read_wish(instruction: str) -> Wish:
         tuple(attributes),
         frozenset(analyse(kind)),
         frozenset(analyse(clauses.text)),
+        clauses.text.replace(" ", "").lower(),
     )
 
 
