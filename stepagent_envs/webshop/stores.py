@@ -24,7 +24,8 @@ BUILTIN_HASH = "1e7f67b4d86410b97beed5c750370c66897e81073e21705d8f0b66bc296a9e3a
 """Content hash of the built-in shop of 1,000 products, seed 0: the same for ever."""
 
 _BUILTIN = re.compile(r"builtin(?::(\d{1,8}))?(?::(\d{1,9}))?")
-_open: dict[Path, Catalogue] = {}
+_open: dict[tuple[Path, int], Catalogue] = {}
+"""Opened stores, by folder and time of writing: a store that is imported anew is opened anew."""
 
 
 def builtin_name(count: int = BUILTIN_SIZE, seed: int = 0) -> str:
@@ -46,9 +47,11 @@ def open_catalogue(data: str) -> Catalogue:
         DataError: unknown or damaged data; says what to do.
     """
     folder = _folder(data)
-    if folder not in _open:
-        _open[folder] = Catalogue(folder)
-    return _open[folder]
+    written = folder / "store.json"
+    key = (folder, written.stat().st_mtime_ns if written.is_file() else 0)
+    if key not in _open:
+        _open[key] = Catalogue(folder)
+    return _open[key]
 
 
 def _folder(data: str) -> Path:
