@@ -9,6 +9,7 @@ encoded.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -33,12 +34,14 @@ class TokenizerConfig:
 
     Attributes:
         lowercase: fold case first. What is decoded is then lower-case too.
+        whole: strings that are one token each although they are no words (as web pages mark their parts).
         join_numbers: "apple 12" is one token, where the vocabulary has it.
         min_count: a word must occur this often to get a token of its own.
         max_words: at most so many words, the most frequent first (ties by the word).
     """
 
     lowercase: bool = True
+    whole: tuple[str, ...] = ("[SEP]",)
     join_numbers: bool = False
     min_count: int = 2
     max_words: int = 8000
@@ -104,6 +107,9 @@ def _pre_tokenizer(config: TokenizerConfig) -> pre_tokenizers.PreTokenizer:
     word = r" ?[\p{L}\p{N}]{1,32}"
     if config.join_numbers:
         word = r" ?(?>\p{L}{1,32})(?!\p{N})(?: \p{N}{1,3}(?![\p{L}\p{N}]))?|" + word
+    normal = _normalizer(config)
+    for text in config.whole:
+        word = " ?" + re.escape(normal.normalize_str(text).removeprefix(" ")).replace(r"\ ", " ") + "|" + word
     pattern = rf"{word}| ?[^ \p{{L}}\p{{N}}]{JOINER}?|\s"
     return pre_tokenizers.Sequence(
         [

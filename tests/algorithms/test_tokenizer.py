@@ -44,6 +44,13 @@ def test_a_word_is_one_token_and_the_same_wherever_it_stands(tokenizer):
     assert red in encode(tokenizer, "(red)")
 
 
+def test_a_page_mark_is_one_token_and_comes_back():
+    tokenizer = build_tokenizer(["page [SEP] price [SEP] $3"] * 2)
+    ids = encode(tokenizer, "page [SEP] unknown[SEP]price [sep")
+    assert len(encode(tokenizer, "page [SEP] price")) == 3
+    assert tokenizer.decode(ids) == "page [sep] unknown[sep]price [sep"
+
+
 def test_numbers_join_their_word_only_on_request(tokenizer):
     assert len(encode(tokenizer, "apple 1")) == 2
     joined = build_tokenizer(TEXTS, TokenizerConfig(join_numbers=True))
