@@ -11,7 +11,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,10 @@ import numpy as np
 
 from stepagent_envs.errors import DataError
 from stepagent_envs.webshop.mapping import mapped, mapped_bytes
+from stepagent_envs.webshop.nouns import RULE, rule_nouns
 from stepagent_envs.webshop.search import SearchIndex, build_index, document_text
 
-__all__ = ["Catalogue", "HumanGoal", "Product", "Review", "StoreInfo", "write_store"]
+__all__ = ["Catalogue", "HumanGoal", "Product", "Review", "StoreInfo", "tagged_hash", "write_store"]
 
 FORMAT = 1
 _CACHED = 4096
@@ -141,7 +142,7 @@ def write_store(
     """
     from stepagent_envs.webshop.goals import GoalTableWriter
 
-    digest = hashlib.sha256(f"webshop store {FORMAT}, nouns by {nouns}, {goals_per_product} goals\n".encode())
+    digest = hashlib.sha256(f"webshop store {FORMAT}, nouns by {RULE}, {goals_per_product} goals\n".encode())
     goals = GoalTableWriter(goals_per_product)
     asins: list[str] = []
     offsets = [0]
@@ -151,7 +152,7 @@ def write_store(
         def texts() -> Iterator[str]:
             for product in products:
                 record = product.to_json().encode()
-                digest.update(record + b"\n")
+                digest.update((record if nouns == RULE else _with_rule_nouns(product)) + b"\n")
                 file.write(record)
                 offsets.append(offsets[-1] + len(record))
                 goals.add(len(asins), product)
@@ -165,9 +166,18 @@ def write_store(
     np.save(folder / "asins.npy", encoded[rows])
     np.save(folder / "asin_rows.npy", rows)
     synthetic, human = goals.write(folder)
-    info = StoreInfo(name, digest.hexdigest(), len(asins), synthetic, human, nouns)
+    info = StoreInfo(name, tagged_hash(digest.hexdigest(), nouns), len(asins), synthetic, human, nouns)
     (folder / "store.json").write_text(json.dumps(asdict(info), sort_keys=True, indent=1) + "\n", encoding="utf-8")
     return info
+
+
+def tagged_hash(content: str, nouns: str) -> str:
+    """Content hash of a store whose nouns another tagger made, from the hash that it has with the rule's nouns."""
+    return content if nouns == RULE else hashlib.sha256(f"{content}, nouns by {nouns}".encode()).hexdigest()
+
+
+def _with_rule_nouns(product: Product) -> bytes:
+    return replace(product, nouns=rule_nouns(product.title)).to_json().encode()
 
 
 class Catalogue:

@@ -14,10 +14,10 @@ from typing import Any
 
 from stepagent_envs.data import Download, dump_json
 from stepagent_envs.errors import DataError
-from stepagent_envs.webshop.catalogue import HumanGoal, Product, write_store
+from stepagent_envs.webshop.catalogue import HumanGoal, Product, tagged_hash, write_store
 from stepagent_envs.webshop.nouns import tagger
 
-__all__ = ["DOWNLOADS", "OFFICIAL_HASH", "ETO_FILES", "build", "read_products"]
+__all__ = ["DOWNLOADS", "ETO_FILES", "build", "read_products"]
 
 _DRIVE = "https://drive.google.com/uc?export=download&id="
 DOWNLOADS = (
@@ -28,8 +28,16 @@ DOWNLOADS = (
 """The 1,000-product set that most work uses. The full set lies in the same place: items_shuffle.json (5.1 GB) and
 items_ins_v2.json (178 MB), ids 1A2whVgOO0euk5O13n2iYDM0bQRkkRduB and 1s2j6NgHljiZzQNL3veZaAiyW_qDEgBNi."""
 
-OFFICIAL_HASH = "93cac97c78d0da08550884b4eb6e0e92d4ad2d6511de9dddb58a3a013cfeac94"
+_OFFICIAL_WITH_RULE = "93cac97c78d0da08550884b4eb6e0e92d4ad2d6511de9dddb58a3a013cfeac94"
 """Content hash of the 1,000-product set with its human goals, nouns by the rule."""
+
+
+def __getattr__(name: str) -> str:
+    """`OFFICIAL_HASH`: what that set's hash is with the noun tagger at hand."""
+    if name == "OFFICIAL_HASH":
+        return tagged_hash(_OFFICIAL_WITH_RULE, tagger()[0])
+    raise AttributeError(name)
+
 
 ETO_FILES = ("eto_train_indices.json", "eto_test_indices.json")
 """Lists of human goals that a line of papers trains and tests on; kept with the data when they lie beside it."""

@@ -31,10 +31,18 @@ ITEMS, ATTRIBUTES, HUMAN = "items_shuffle_1000.json", "items_ins_v2_1000.json", 
 
 def test_the_published_files_give_the_published_counts(webshop_reference: Reference) -> None:
     assert webshop_reference.counts == {"products": 1000, "synthetic_goals": 6910, "human_goals": 13}
-    info = webshop_reference.catalogue.info
-    assert info.name == "official-1k"
-    if info.nouns == RULE:
-        assert webshop_reference.hash == importer.OFFICIAL_HASH
+    assert webshop_reference.catalogue.info.name == "official-1k"
+    assert webshop_reference.hash == importer.OFFICIAL_HASH
+
+
+def test_another_noun_tagger_gives_another_known_hash(
+    webshop_reference: Reference, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(importer, "tagger", lambda: ("other-1", lambda titles: (("thing",) for _ in titles)))
+    found = data.import_data("webshop", webshop_reference.data, "tagged")
+    assert found.hash == importer.OFFICIAL_HASH != webshop_reference.hash
+    catalogue = Catalogue(found.path)
+    assert catalogue.info.nouns == "other-1" and catalogue.product(0).nouns == ("thing",)
 
 
 def test_goals_come_in_the_originals_order(webshop_reference: Reference) -> None:
