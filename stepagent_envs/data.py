@@ -117,11 +117,15 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def import_data(world: str, source: str | Path, name: str = "official") -> DataSet:
+def import_data(world: str, source: str | Path, name: str = "official", expected_hash: str | None = None) -> DataSet:
     """Import a user's files into the data home. The data set appears whole or not at all.
 
+    Args:
+        world: whose data. source: file or folder. name: what to keep them under.
+        expected_hash: refuse content of another hash.
+
     Raises:
-        DataError: nothing to import at `source`, or damaged files; says which and what to do.
+        DataError: nothing to import at `source`, damaged files, or another hash; says which and what to do.
     """
     module = importer(world)
     source = Path(source).expanduser()
@@ -133,6 +137,11 @@ def import_data(world: str, source: str | Path, name: str = "official") -> DataS
     part.mkdir(parents=True)
     try:
         counts, content_hash = module.build(source, part)
+        if expected_hash not in (None, content_hash):
+            raise DataError(
+                f"the {world} data in {source} have the hash {content_hash[:12]}, the published ones "
+                f"{str(expected_hash)[:12]}; to use them anyhow, `stepagent data import {world} {source} --name X`"
+            )
         files = {p.relative_to(part).as_posix(): sha256_file(p) for p in sorted(part.rglob("*")) if p.is_file()}
         data_set = DataSet(world=world, name=name, hash=content_hash, counts=counts, files=files)
         (part / "manifest.json").write_text(data_set.model_dump_json(indent=2) + "\n", encoding="utf-8")
@@ -204,14 +213,7 @@ def fetch(world: str, progress: Callable[[str], None] = lambda line: None, timeo
                 f"then run `stepagent data import {world} FOLDER`"
             ) from None
         os.replace(part, path)
-    data_set = import_data(world, folder)
-    if data_set.hash != module.OFFICIAL_HASH:
-        raise DataError(
-            f"the downloaded {world} data have the hash {data_set.hash[:12]}, "
-            f"the known ones {module.OFFICIAL_HASH[:12]}; delete {folder} and fetch again, or use them knowingly under "
-            f"another name with `stepagent data import --name`"
-        )
-    return data_set
+    return import_data(world, folder, expected_hash=module.OFFICIAL_HASH)
 
 
 def dump_json(path: Path, value: object) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import lzma
+import threading
 from pathlib import Path
 
 import pytest
@@ -98,3 +101,44 @@ def test_the_data_home_says_how_to_get_data(tmp_path: Path, monkeypatch: pytest.
         data.importer("scienceworld")
     with pytest.raises(DataError, match="did you mean 'alfworld'"):
         data.importer("alfwrld")
+
+
+class _Files(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args: object) -> None:
+        """Keep the test's output quiet."""
+
+
+def test_fetch_downloads_checks_and_says_how_to_do_it_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    published = tmp_path / "published"
+    published.mkdir()
+    (published / "games.txt").write_text("one\ntwo\n")
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Files, directory=str(published)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    class Importer:
+        DOWNLOADS = (data.Download(f"http://127.0.0.1:{server.server_port}/games.txt", "games.txt"),)
+        OFFICIAL_HASH = "e" * 64
+
+        @staticmethod
+        def build(source: Path, target: Path) -> tuple[dict[str, int], str]:
+            (target / "store.txt").write_text((source / "games.txt").read_text())
+            return {"train": 2}, "d" * 64
+
+    monkeypatch.setenv("STEPAGENT_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(data, "importer", lambda world: Importer)
+    with pytest.raises(DataError, match="have the hash dddddddddddd, the published ones eeeeeeeeeeee"):
+        data.fetch("alfworld")
+    with pytest.raises(DataError, match="not in"):
+        data.find("alfworld")  # what is not the published data is not left behind as such
+    Importer.OFFICIAL_HASH = "d" * 64
+    data_set = data.fetch("alfworld")
+    assert data_set.counts == {"train": 2} and data.find("alfworld") == data_set and data.verify(data_set) == []
+    (data_set.path / "store.txt").write_text("one\nthree\n")
+    assert "checksum" in data.verify(data_set)[0]
+    (data_set.path / "store.txt").unlink()
+    assert "missing" in data.verify(data_set)[0]
+    server.shutdown()
+    server.server_close()
+    (tmp_path / "home" / "downloads" / "alfworld" / "games.txt").unlink()
+    with pytest.raises(DataError, match=r"by hand: http.*save as games\.txt.*stepagent data import alfworld"):
+        data.fetch("alfworld", timeout=5)
