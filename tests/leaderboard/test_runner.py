@@ -59,7 +59,7 @@ def test_repeats_and_seeds_give_iqm_and_clustered_intervals(judge, tmp_path):
     result = judge("Random", benchmark)
     world = result.worlds[0]
     assert world.episodes == 72 == len(list(plan(benchmark))) and world.tasks == 12
-    assert world.success.method == "bootstrap by task" and world.success.clusters == 12
+    assert world.success.method == "Wilson, effective number of tasks" and world.success.clusters == 12
     assert world.iqm is not None and world.iqm.low <= world.iqm.value <= world.iqm.high
 
 

@@ -68,6 +68,17 @@ def test_bootstrap_is_deterministic_and_leaves_global_state_alone():
     assert (np.random.get_state()[1] == state).all()  # noqa: NPY002
 
 
+def test_intervals_are_made_by_what_suits():
+    tasks = list(range(50))
+    assert stats.interval([1.0] * 20 + [0.0] * 30, tasks) == (*stats.wilson(20, 50), "Wilson")
+    assert stats.interval([0.5] * 25 + [1.0] * 25, tasks)[2] == "bootstrap by task"
+    low, high, method = stats.interval([0.5] * 4 + [0.0] * 46, tasks)
+    assert method.startswith("Wilson, effective") and 0 < low < 0.04 < high
+    # all episodes of a task alike: as many independent trials as tasks (t in the place of z)
+    whole = np.array([1.0] * 20 + [0.0] * 30)
+    assert stats.effective_wilson(whole) == pytest.approx(stats.wilson(20, 50), abs=0.006)
+
+
 def test_iqm_is_scipys_trimmed_mean():
     for n in (4, 10, 33):
         values = np.random.default_rng(n).random(n)
