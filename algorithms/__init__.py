@@ -16,6 +16,7 @@ ALGORITHMS: dict[str, str] = {
     "sb3_ppo": "baselines.sb3_ppo:SB3PPO",
     "sft": "baselines.sft:SFT",
     "stepagent-implicit": "algorithms.stepagent.implicit:StepAgentImplicit",
+    "stepagent-inverse": "algorithms.stepagent.inverse:StepAgentInverse",
 }
 """Name -> "module:Class". A new algorithm adds its line here."""
 

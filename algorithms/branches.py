@@ -16,7 +16,7 @@ import torch
 from algorithms.losses import token_logprobs
 from algorithms.prompts import Segment
 
-__all__ = ["Branched", "BranchedBatch", "branch_batch", "branched_logprobs"]
+__all__ = ["Branched", "BranchedBatch", "branch_batch", "branched_hidden", "branched_logprobs", "group_by_length"]
 
 
 @dataclass(slots=True)
@@ -48,6 +48,8 @@ class BranchedBatch:
         branched: shape (S,), bool: whether the step has a branch.
         trunk_is_expert: shape (S,), bool.
         expert_tokens: shape (S,): number of tokens of the expert's action.
+        state, expert_end, novice_end: shape (S, 2), row and place: of the last token before the action, and of the last
+            token of each side's action.
     """
 
     ids: torch.Tensor
@@ -58,6 +60,9 @@ class BranchedBatch:
     branched: torch.Tensor
     trunk_is_expert: torch.Tensor
     expert_tokens: torch.Tensor
+    state: torch.Tensor
+    expert_end: torch.Tensor
+    novice_end: torch.Tensor
 
 
 def branch_batch(items: Sequence[Branched]) -> BranchedBatch:
@@ -71,6 +76,9 @@ def branch_batch(items: Sequence[Branched]) -> BranchedBatch:
     branched: list[bool] = []
     by_expert: list[bool] = []
     sizes: list[int] = []
+    states: list[tuple[int, int]] = []
+    trunk_ends: list[tuple[int, int]] = []
+    branch_ends: list[tuple[int, int]] = []
     for row, item in enumerate(items):
         at = len(item.segment.ids)
         ids[row, :at] = torch.tensor(item.segment.ids)
@@ -83,6 +91,9 @@ def branch_batch(items: Sequence[Branched]) -> BranchedBatch:
             branched.append(other is not None)
             by_expert.append(item.trunk_is_expert)
             sizes.append(end - start if other is None or item.trunk_is_expert else len(other))
+            states.append((row, start - 1))
+            trunk_ends.append((row, end - 1))
+            branch_ends.append((row, end - 1 if other is None else at + len(other) - 1))
             if other is None:
                 continue
             size = len(other)
@@ -93,6 +104,8 @@ def branch_batch(items: Sequence[Branched]) -> BranchedBatch:
             before = [start - 1, *range(at, at + size - 1)]
             branch += [(row, place, token, step) for place, token in zip(before, other, strict=True)]
             at += size
+    expert_trunk = torch.tensor(by_expert)
+    at_trunk, at_branch = torch.tensor(trunk_ends), torch.tensor(branch_ends)
     return BranchedBatch(
         ids,
         positions,
@@ -100,35 +113,59 @@ def branch_batch(items: Sequence[Branched]) -> BranchedBatch:
         torch.tensor(trunk, dtype=torch.long).reshape(-1, 4),
         torch.tensor(branch, dtype=torch.long).reshape(-1, 4),
         torch.tensor(branched),
-        torch.tensor(by_expert),
+        expert_trunk,
         torch.tensor(sizes),
+        torch.tensor(states),
+        torch.where(expert_trunk.unsqueeze(1), at_trunk, at_branch),
+        torch.where(expert_trunk.unsqueeze(1), at_branch, at_trunk),
     )
 
 
-def branched_logprobs(model: Any, batch: BranchedBatch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-probabilities of the expert's and of the novice's action at every step that counts.
-
-    Args:
-        model: a causal language model with full attention.
-        batch: S steps.
-
-    Returns:
-        Expert's and novice's, shape (S,) each: sums over the tokens (natural log). Equal where there is no branch.
-    """
-    device = model.device
-    output = model.base_model(
+def branched_hidden(backbone: Any, batch: BranchedBatch) -> torch.Tensor:
+    """Hidden states of a model without its head, shape (B, T, H)."""
+    device = next(backbone.parameters()).device
+    output: torch.Tensor = backbone(
         input_ids=batch.ids.to(device),
         attention_mask=batch.mask.to(device),
         position_ids=batch.positions.to(device),
         use_cache=False,
     )[0]
+    return output
+
+
+def branched_logprobs(
+    model: Any, batch: BranchedBatch, hidden: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probabilities of the expert's and of the novice's action at every step that counts.
+
+    Args:
+        model: a causal language model with full attention.
+        batch: S steps.
+        hidden: `branched_hidden` of the model's backbone, where it is known already.
+
+    Returns:
+        Expert's and novice's, shape (S,) each: sums over the tokens (natural log). Equal where there is no branch.
+    """
+    device = model.device
+    hidden = branched_hidden(model.base_model, batch) if hidden is None else hidden
     head = model.get_output_embeddings()
     sums = []
     for places in (batch.trunk.to(device), batch.branch.to(device)):
         rows, at, targets, steps = places.unbind(1)
-        logprobs = token_logprobs(head(output[rows, at]).float(), targets)
+        logprobs = token_logprobs(head(hidden[rows, at]).float(), targets)
         sums.append(logprobs.new_zeros(len(batch.branched)).index_add(0, steps, logprobs))
     trunk, branch = sums
     branch = torch.where(batch.branched.to(device), branch, trunk)
     by_expert = batch.trunk_is_expert.to(device)
     return torch.where(by_expert, trunk, branch), torch.where(by_expert, branch, trunk)
+
+
+def group_by_length(items: Sequence[Branched], tokens: int) -> list[list[int]]:
+    """Batches of about equally long sequences, as indices; at most `tokens` tokens with padding."""
+    groups: list[list[int]] = []
+    for i in sorted(range(len(items)), key=lambda i: len(items[i])):
+        if groups and len(items[i]) * (len(groups[-1]) + 1) <= tokens:
+            groups[-1].append(i)
+        else:
+            groups.append([i])
+    return groups

@@ -17,22 +17,23 @@ RECIPES: dict[tuple[str, str], AlgorithmConfig] = {
         optimizer="muon",
         lr=3e-3,
         epochs=2,
-        max_minutes=2.0,
+        max_minutes=1.75,
         threads=2,
     ),
     ("sft", "StepAgent-WebShop-v0"): SFTConfig(
         optimizer="muon",
-        lr=3e-3,
+        lr=4e-3,
         epochs=2,
-        max_minutes=2.0,
+        max_minutes=1.75,
         threads=2,
-        prompt=PromptConfig(max_observation_tokens=192),  # the first results of a page, and its end
+        # Every page says the goal itself, and the first results of a page are the ones that count.
+        prompt=PromptConfig(max_observation_tokens=144, repeat_goal=False),
     ),
     ("sft", "StepAgent-ScienceWorld-v0"): SFTConfig(
         optimizer="muon",
         lr=3e-3,
         epochs=12,
-        max_minutes=2.0,
+        max_minutes=1.25,
         threads=2,
         prompt=PromptConfig(repeat_goal=False),  # goals are longer than most observations
         decoding=Decoding(mode="free"),  # a thousand admissible actions take the simulator longer than the model

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from algorithms.algorithm import Algorithm, AlgorithmConfig, ConfigError, EnvSpec, RunLog
-from algorithms.branches import Branched, branch_batch, branched_logprobs
+from algorithms.branches import branch_batch, branched_logprobs, group_by_length
 from algorithms.lm_policy import LMPolicy
 from algorithms.losses import dpo_loss
 from algorithms.optim import OPTIMIZERS, optimizers
@@ -134,7 +134,7 @@ class StepAgentImplicit(Algorithm):
     ) -> dict[str, float]:
         """One cycle's updates; returns the means of what the loss says."""
         config = self.config
-        groups = _group(found.items, config.batch_tokens)
+        groups = group_by_length(found.items, config.batch_tokens)
         prepared = []
         for group in groups:
             batch = branch_batch([found.items[i] for i in group])
@@ -174,14 +174,3 @@ class StepAgentImplicit(Algorithm):
                     sums[name] = sums.get(name, 0.0) + float(value.detach()) / total
         policy.model.eval()
         return sums
-
-
-def _group(items: list[Branched], tokens: int) -> list[list[int]]:
-    """Batches of about equally long sequences, as indices; at most `tokens` tokens with padding."""
-    groups: list[list[int]] = []
-    for i in sorted(range(len(items)), key=lambda i: len(items[i])):
-        if groups and len(items[i]) * (len(groups[-1]) + 1) <= tokens:
-            groups[-1].append(i)
-        else:
-            groups.append([i])
-    return groups

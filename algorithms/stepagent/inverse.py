@@ -1,0 +1,265 @@
+"""StepAgent with inverse reinforcement learning: a discriminator tells novice from expert, and pays for each step."""
+
+from __future__ import annotations
+
+import copy
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from algorithms.algorithm import Algorithm, AlgorithmConfig, ConfigError, EnvSpec, RunLog
+from algorithms.branches import BranchedBatch, branch_batch, branched_hidden, branched_logprobs, group_by_length
+from algorithms.lm_policy import LMPolicy
+from algorithms.losses import categorical_entropy, discriminator_loss, inverse_reward, ppo_policy_loss, value_loss
+from algorithms.policy import Policy
+from algorithms.returns import gae
+from algorithms.stepagent.inspection import STATES, inspect
+
+__all__ = ["Discriminator", "StepAgentInverse", "StepAgentInverseConfig"]
+
+
+@dataclass(frozen=True)
+class StepAgentInverseConfig(AlgorithmConfig):
+    """Settings of StepAgent with inverse reinforcement learning."""
+
+    inspection: str = "expert"
+    """States to compare in: "expert" (each step by itself, as inspected) or "on_policy" (the novice's episodes)."""
+    expert: str | None = None
+    """Which expert; None: the world's first."""
+    cycles: int = 6
+    """Rounds of inspection and reflection."""
+    num_tasks: int | None = 200
+    """Tasks of the split to inspect in a cycle; None: all."""
+    temperature: float = 1.0
+    """At which the novice draws its actions during inspection."""
+    discriminator_epochs: int = 3
+    """Passes of the discriminator over a cycle's pairs."""
+    discriminator_lr: float = 1e-3
+    """Learning rate of the discriminator."""
+    baseline: str = "expert"
+    """What a step's reward −log D is measured against: "expert" (the same of the expert's action in that state, so that
+    a step is worth 0 where both do the same) or "value" (log 2, which is 0 where the discriminator cannot tell)."""
+    gamma: float = 0.9
+    """Discount between steps, with states "on_policy" (in the expert's states, each step stands alone)."""
+    gae_lambda: float = 0.95
+    """λ of generalised advantage estimation."""
+    epochs: int = 2
+    """Passes of PPO over a cycle's steps."""
+    clip_ratio: float = 0.2
+    """PPO's clip range."""
+    entropy_weight: float = 0.001
+    """λ of the paper: weight of the policy's entropy."""
+    value_weight: float = 0.5
+    """Weight of the value's squared error (it does not reach the policy's weights)."""
+    batch_tokens: int = 2048
+    """The most tokens in a batch, padding included."""
+    lr: float = 2e-4
+    """Learning rate of the policy."""
+    clip: float = 1.0
+    """Largest norm of the gradients."""
+    num_envs: int = 32
+    """Episodes played at once."""
+
+    def validate(self) -> None:
+        """See `AlgorithmConfig.validate`."""
+        super().validate()
+        self.require("baseline", self.baseline in ("expert", "value"), "'expert' or 'value'")
+        self.require("inspection", self.inspection in STATES, f"one of {list(STATES)}")
+        for name in ("cycles", "epochs", "discriminator_epochs", "batch_tokens", "num_envs"):
+            self.require(name, getattr(self, name) >= 1, "at least 1")
+        self.require("num_tasks", self.num_tasks is None or self.num_tasks >= 1, "at least 1, or None")
+        self.require("temperature", self.temperature > 0, "above 0 (a policy gradient needs draws)")
+        for name in ("lr", "discriminator_lr", "clip_ratio"):
+            self.require(name, 0 < getattr(self, name) < 1, "above 0 and below 1")
+        for name in ("gamma", "gae_lambda"):
+            self.require(name, 0 <= getattr(self, name) <= 1, "between 0 and 1")
+        for name in ("entropy_weight", "value_weight"):
+            self.require(name, getattr(self, name) >= 0, "at least 0")
+        self.require("clip", self.clip > 0, "above 0")
+
+
+class Discriminator(torch.nn.Module):
+    """D(s, a) = sigmoid of a linear map of what a copy of the policy's backbone makes of the action's last token.
+
+    It is trained towards 1 on the novice's actions and towards 0 on the expert's.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.backbone = copy.deepcopy(model.base_model)
+        self.head = torch.nn.Linear(model.config.get_text_config().hidden_size, 1)
+        torch.nn.init.zeros_(self.head.weight)
+        torch.nn.init.zeros_(self.head.bias)
+        self.to(model.device)
+
+    def forward(self, batch: BranchedBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits of D for the novice's and for the expert's action of each step, shape (S,) each."""
+        hidden = branched_hidden(self.backbone, batch)
+        logits = [
+            self.head(hidden[ends[:, 0], ends[:, 1]]).squeeze(-1) for ends in (batch.novice_end, batch.expert_end)
+        ]
+        return logits[0], logits[1]
+
+
+@dataclass(slots=True)
+class _Prepared:
+    """A batch with all that PPO needs of the time of acting; S steps."""
+
+    batch: BranchedBatch
+    old_logprobs: torch.Tensor
+    advantages: torch.Tensor
+    targets: torch.Tensor
+
+
+class StepAgentInverse(Algorithm):
+    """Cycles of inspection and reflection, which solves min over π, max over D of
+
+    E_π[log D(s, a)] + E_expert[log(1 − D(s, a))] − λ H(π)
+
+    by turns (arXiv 2411.03817, after GAIL): D by gradient, π by PPO with the step reward −log D(s, a).
+    """
+
+    name = "stepagent-inverse"
+    Config = StepAgentInverseConfig
+
+    def train(self, policy: Policy | None, env: EnvSpec, log: RunLog) -> LMPolicy:
+        """See `Algorithm.train`. It needs a policy to start from, usually one trained with SFT."""
+        config: StepAgentInverseConfig = self.config
+        if not isinstance(policy, LMPolicy):
+            raise ConfigError(f"{self.name} needs an LMPolicy to start from: train one with sft, and give it as --init")
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        log.config(self, env)
+        started = time.perf_counter()
+        world = env.make()
+        ids = world.unwrapped.tasks(env.split).ids
+        world.close()
+        rng = np.random.default_rng(config.seed)
+        novice = LMPolicy(
+            policy.model, policy.tokenizer, policy.prompt.config,
+            replace(policy.decoding, temperature=config.temperature), "novice",
+        )  # fmt: skip
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            self.discriminator = Discriminator(policy.model)
+            self.value = torch.nn.Linear(self.discriminator.head.in_features, 1).to(policy.model.device)
+        self.judge = torch.optim.AdamW(self.discriminator.parameters(), lr=config.discriminator_lr, weight_decay=0.01)
+        own = [p for p in policy.model.parameters() if p.requires_grad]
+        self.actor = torch.optim.AdamW(
+            [{"params": own, "lr": config.lr}, {"params": self.value.parameters(), "lr": 1e-2}], weight_decay=0.0
+        )
+        with log.progress(f"{self.name}: cycles", total=config.cycles) as update:
+            for cycle in range(config.cycles):
+                if config.max_minutes and (time.perf_counter() - started) / 60 > config.max_minutes:
+                    break
+                chosen = rng.permutation(len(ids))[: config.num_tasks or len(ids)]
+                novice.forget()
+                found = inspect(
+                    novice, env, [ids[int(i)] for i in chosen], states=config.inspection, expert=config.expert,
+                    seed=int(rng.integers(2**31)), num_envs=config.num_envs,
+                )  # fmt: skip
+                groups = group_by_length(found.items, config.batch_tokens)
+                batches = [branch_batch([found.items[i] for i in group]) for group in groups]
+                metrics = self._discriminate(batches, rng)
+                metrics |= self._improve(policy, batches, rng)
+                log.metrics("cycle", cycle=cycle, agreement=found.agreement, steps=found.steps, **metrics)
+                update(cycle + 1, f"agreement {found.agreement:.3f}, reward {metrics['reward']:.3f}")
+        policy.forget()
+        policy.name = self.name
+        return policy
+
+    def _discriminate(self, batches: list[BranchedBatch], rng: np.random.Generator) -> dict[str, float]:
+        """Train D on a cycle's pairs; both sides weigh the same, for every step has one of each."""
+        losses, right, count = 0.0, 0.0, 0
+        self.discriminator.train()
+        rounds = self.config.discriminator_epochs
+        for _ in range(rounds):
+            for i in rng.permutation(len(batches)):
+                novice, expert = self.discriminator(batches[int(i)])
+                loss = discriminator_loss(novice, expert)
+                self.judge.zero_grad(set_to_none=True)
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(self.discriminator.parameters(), self.config.clip)
+                self.judge.step()
+                losses += float(loss.detach()) / (rounds * len(batches))
+                differ = batches[int(i)].branched
+                right += float((novice[differ] > expert[differ]).sum())
+                count += int(differ.sum())
+        self.discriminator.eval()
+        return {"discriminator_loss": losses, "discriminator_accuracy": right / max(1, count)}
+
+    @torch.no_grad()
+    def _prepare(self, policy: LMPolicy, batch: BranchedBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Rewards, values and log-probabilities of the novice's actions, shape (S,) each."""
+        novice, expert = self.discriminator(batch)
+        against = inverse_reward(expert) if self.config.baseline == "expert" else float(np.log(2))
+        reward = inverse_reward(novice) - against
+        hidden = branched_hidden(policy.model.base_model, batch)
+        _, logprobs = branched_logprobs(policy.model, batch, hidden)
+        return reward, self._values(hidden, batch), logprobs
+
+    def _values(self, hidden: torch.Tensor, batch: BranchedBatch) -> torch.Tensor:
+        return self.value(hidden[batch.state[:, 0], batch.state[:, 1]].detach()).squeeze(-1)
+
+    def _improve(self, policy: LMPolicy, batches: list[BranchedBatch], rng: np.random.Generator) -> dict[str, float]:
+        """PPO on the novice's actions of a cycle."""
+        config = self.config
+        policy.model.eval()
+        seen = [self._prepare(policy, batch) for batch in batches]
+        estimates = [self._advantages(batch, r, v) for batch, (r, v, _) in zip(batches, seen, strict=True)]
+        together = torch.cat([advantages for advantages, _ in estimates])
+        mean, deviation = together.mean(), together.std(correction=0) + 1e-6
+        prepared = [
+            _Prepared(batch, logprobs, (advantages - mean) / deviation, targets)
+            for batch, (_, _, logprobs), (advantages, targets) in zip(batches, seen, estimates, strict=True)
+        ]
+        total = config.epochs * len(prepared)
+        sums = dict.fromkeys(("entropy", "clip_fraction", "kl", "value_loss"), 0.0)
+        policy.model.train()
+        for _ in range(config.epochs):
+            for i in rng.permutation(len(prepared)):
+                for name, value in self._update(policy, prepared[int(i)]).items():
+                    sums[name] += value / total
+        policy.model.eval()
+        return {"reward": float(torch.cat([reward for reward, _, _ in seen]).mean()), **sums}
+
+    def _advantages(
+        self, batch: BranchedBatch, reward: torch.Tensor, value: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Advantages and value targets, shape (S,). A sequence whose context was restarted counts as an episode."""
+        if self.config.inspection == "expert":
+            return (reward if self.config.baseline == "expert" else reward - value), reward
+        advantages, targets = torch.zeros_like(reward), torch.zeros_like(reward)
+        for row in batch.state[:, 0].unique():
+            steps = batch.state[:, 0] == row
+            a, t = gae(reward[None, steps], value[None, steps], gamma=self.config.gamma, lam=self.config.gae_lambda)
+            advantages[steps], targets[steps] = a[0], t[0]
+        return advantages, targets
+
+    def _update(self, policy: LMPolicy, at: _Prepared) -> dict[str, float]:
+        config, batch, model = self.config, at.batch, policy.model
+        hidden = branched_hidden(model.base_model, batch)
+        _, logprobs = branched_logprobs(model, batch, hidden)
+        result = ppo_policy_loss(logprobs[None], at.old_logprobs[None], at.advantages[None], clip=config.clip_ratio)
+        places = batch.trunk if config.inspection == "on_policy" else torch.cat([batch.branch, self._agreed(batch)])
+        entropy = categorical_entropy(model.get_output_embeddings()(hidden[places[:, 0], places[:, 1]]).float()).mean()
+        error = value_loss(self._values(hidden, batch)[None], at.targets[None])
+        loss = result.loss - config.entropy_weight * entropy + config.value_weight * error
+        self.actor.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+        self.actor.step()
+        return {
+            "entropy": float(entropy.detach()),
+            "clip_fraction": float(result.clip_fraction),
+            "kl": float(result.approx_kl),
+            "value_loss": float(error.detach()),
+        }
+
+    @staticmethod
+    def _agreed(batch: BranchedBatch) -> torch.Tensor:
+        """The trunk's tokens of steps without a branch: what the novice said there."""
+        return batch.trunk[~batch.branched[batch.trunk[:, 3]]]
