@@ -16,7 +16,7 @@ from typing import Final, TypeAlias
 
 from stepagent_envs.errors import InfrastructureError
 
-__all__ = ["Argument", "Bridge", "Call", "JavaError", "Ref", "Value"]
+__all__ = ["Argument", "Bridge", "Call", "JavaError", "Long", "Ref", "Value"]
 
 _QUICKACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
 
@@ -28,7 +28,11 @@ class Ref:
     name: str
 
 
-Argument: TypeAlias = "str | bool | int | Ref"
+class Long(int):
+    """A number to be passed as Java's `long`."""
+
+
+Argument: TypeAlias = "str | bool | int | Long | Ref | None"
 Value: TypeAlias = "str | bool | int | float | Ref | None"
 
 
@@ -55,6 +59,10 @@ def _encode(arguments: Sequence[Argument]) -> str:
     for argument in arguments:
         if isinstance(argument, Ref):
             parts.append(f"r{argument.name}\n")
+        elif argument is None:
+            parts.append("n\n")
+        elif isinstance(argument, Long):
+            parts.append(f"L{int(argument)}\n")
         elif isinstance(argument, bool):
             parts.append(f"b{str(argument).lower()}\n")
         elif isinstance(argument, int):

@@ -237,13 +237,20 @@ class ScienceWorldEnv(TextEnv):
 
     def _admissible(self) -> list[str]:
         if self._actions is None:
-            self._actions = sorted(set(self._sim().valid_actions()))
-        if self._menu is None:
-            return list(self._actions)
-        return [str(i) for i in range(self._menu[1])] + self._actions
+            waiting = self._sim().menu() if self.compat else 0
+            self._actions = _numbers(waiting) or sorted(set(self._sim().valid_actions()))
+        return _numbers(self._menu[1] if self._menu else 0) + self._actions
 
     def _expert(self, name: str) -> str | None:
         return self._follower.next(self._menu[0] if self._menu else None)
+
+    def look(self) -> str:
+        """What "look around" would say; no step is spent. Only when asked: it costs a call to the simulator."""
+        return self._sim().look()
+
+    def inventory(self) -> str:
+        """What "inventory" would say; no step is spent."""
+        return self._sim().inventory()
 
     # --- state -----------------------------------------------------------------------------------------------------
 
@@ -267,6 +274,10 @@ class ScienceWorldEnv(TextEnv):
         except InfrastructureError:
             self._lose()
             raise
+
+
+def _numbers(count: int) -> list[str]:
+    return [str(i) for i in range(count)]
 
 
 def _data_set(simplification: str) -> str:

@@ -11,9 +11,7 @@ import contextlib
 import functools
 import hashlib
 import importlib.util
-import json
 import os
-import re
 import subprocess
 import tempfile
 import threading
@@ -24,7 +22,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from stepagent_envs.errors import InfrastructureError
-from stepagent_envs.scienceworld.bridge import Bridge, Call, JavaError, Ref, Value
+from stepagent_envs.scienceworld.bridge import Bridge, Call, JavaError, Long, Ref, Value
 
 __all__ = ["HEAP", "JVM_FLAGS", "Reply", "Simulator", "acquire", "close_idle", "jar_hash", "jar_path", "release"]
 
@@ -44,7 +42,8 @@ JVM_FLAGS: tuple[str, ...] = (
 )
 _UNWANTED_VARIABLES = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "CLASSPATH")
 _INTERFACE = "scienceworld.runtime.pythonapi.PythonInterface"
-_OBJECT_NUMBER = re.compile(r"(\d+) -> ")
+_PARSER = "scienceworld.input.InputParser"
+_ACTIONS = "scienceworld.input.ActionDefinitions"
 HEAP = 128
 """Bound of a JVM's heap in MiB: with half of it the simulator is a sixth slower, with twice as much no faster."""
 START_TIMEOUT = 60.0
@@ -116,6 +115,7 @@ class Simulator:
         self._parser: Ref | None = None
         self._body: Ref | None = None
         self._inventory: Ref | None = None
+        self._places: tuple[Ref, ...] = ()
         environment = {k: v for k, v in os.environ.items() if k not in _UNWANTED_VARIABLES}
         with tempfile.TemporaryFile() as errors:
             try:
@@ -166,7 +166,26 @@ class Simulator:
             Call("java.lang.System", "setOut", (printer,)), Call("java.lang.System", "setErr", (printer,))
         )
         self._interface = self._bridge.new(_INTERFACE)
+        self._use_spare, self._use_own = self._find_randomness()
+        object_class = self._ask(Call("java.lang.Class", "forName", ("scienceworld.struct.EnvObject",)))[0]
+        self._tag = self._ref(self._ask(Call("scala.reflect.ClassTag", "apply", (self._ref(object_class),)))[0])
         stdout.close()
+
+    def _find_randomness(self) -> tuple[Call, Call]:
+        """Calls that give the simulator's one random generator another source, seeded afresh, and its own again."""
+        module_class, random_class = self._ask(
+            Call("java.lang.Class", "forName", ("scala.util.Random$",)),
+            Call("java.lang.Class", "forName", ("scala.util.Random",)),
+        )
+        module, source = self._ask(
+            Call(self._ref(module_class), "getField", ("MODULE$",)),
+            Call(self._ref(random_class), "getDeclaredField", ("self",)),
+        )
+        generator = self._ref(self._ask(Call(self._ref(module), "get", (None,)))[0])
+        own, _ = self._ask(Call(generator, "self"), Call(self._ref(source), "setAccessible", (True,)))
+        self._spare = self._bridge.new("java.util.Random")
+        source = self._ref(source)
+        return Call(source, "set", (generator, self._spare)), Call(source, "set", (generator, self._ref(own)))
 
     @property
     def alive(self) -> bool:
@@ -203,7 +222,10 @@ class Simulator:
             self._call("agentInterface"),
         ]
         _, description, option = self._ask(*calls, timeout=600.0 if gold else None)
-        old = [ref for ref in (self._agent, self._parser, self._body, self._inventory) if ref is not None]
+        old = [
+            ref for ref in (self._agent, self._parser, self._body, self._inventory, *self._places) if ref is not None
+        ]
+        self._places = ()
         self._agent = self._follow(option, "get")
         parser, body = self._ask(Call(self._agent, "inputParser"), Call(self._agent, "agent"))
         self._parser, self._body = self._ref(parser), self._ref(body)
@@ -223,6 +245,10 @@ class Simulator:
             Call(self._parser, "getNumAmbiguousMatches"),
         )
         return Reply(str(observation), float(score), bool(completed), bool(broken), int(ambiguous))  # type: ignore[arg-type]
+
+    def menu(self) -> int:
+        """How many meanings the simulator's open menu offers, 0 when none is open."""
+        return int(self._ask(Call(self._ref(self._parser), "getNumAmbiguousMatches"))[0])  # type: ignore[arg-type]
 
     def leave_menu(self) -> None:
         """Forget the menu that an ambiguous action opened; no time passes."""
@@ -259,30 +285,51 @@ class Simulator:
         return str(self._ask(self._call("getGoalProgressStr"))[0])
 
     def valid_actions(self) -> list[str]:
-        """The valid actions whose objects the parser can see, in the simulator's order.
+        """The valid actions whose objects the parser can reach, in the simulator's order.
 
-        The simulator's own list also has actions on what is out of reach (inside closed things, behind drains), which
-        its parser then refuses; those are left out.
+        It is the simulator's own list made of the same parts, with three differences. Actions on what is out of reach
+        (inside closed things, behind drains), which the parser would refuse, are left out. The names of all objects of
+        the world, which only teleporting asks for, are made once a load. And it changes nothing: naming an object
+        draws random numbers, and with the simulator's own list bees, seeds and animals get others than without it.
         """
         assert self._body is not None
         assert self._inventory is not None
+        inventory = self._inventory
         room = self._follow(self._ask(Call(self._body, "getContainer"))[0], "get")
-        listing, *reach = self._ask(
-            self._call("getValidActionObjectCombinationsJSON"),
-            *(
-                Call(self._ref(self._parser), "getAllUniqueReferentsLUT", (root, True, False))
-                for root in (room, self._inventory)
-            ),
+        _, _, here, reach, held = self._ask(
+            Call(self._spare, "setSeed", (Long(0),)),
+            self._use_spare,
+            Call(_PARSER, "collectObjects", (room, False)),
+            Call(_PARSER, "collectAccessibleObjects", (room, True)),
+            Call(_PARSER, "collectAccessibleObjects", (inventory, True)),
         )
-        refs = [self._ref(value) for value in reach]
-        names = self._ask(*(Call(ref, "toString") for ref in refs))
-        self._bridge.free(room, *refs)
-        reachable = {int(number) for text in names for number in _OBJECT_NUMBER.findall(str(text))}
-        return [
-            entry["action"]
-            for entry in json.loads(str(listing))["validActions"]
-            if reachable.issuperset(entry["obj_ids"]) or entry["action"].startswith("teleport to ")
-        ]
+        here, reach, held = self._ref(here), self._ref(reach), self._ref(held)
+        listed, _ = self._ask(Call(here, "toArray", (self._tag,)), Call(reach, "$plus$plus$eq", (held,)))
+        listed = self._ref(listed)
+        names, reached = self._ask(self._names(listed, room), Call(here, "filter", (reach,)))
+        reached = self._ref(reached)
+        objects = self._ref(self._ask(Call(reached, "toArray", (self._tag,)))[0])
+        if not self._places:
+            self._places = self._name_places(room)
+        everything, place_names = self._places
+        arguments = (self._body, objects, everything, self._ref(names), place_names)
+        actions = self._ref(self._ask(Call(_ACTIONS, "mkPossibleActions", arguments))[0])
+        sequence = self._ref(self._ask(Call("scala.collection.mutable.WrappedArray", "make", (actions,)))[0])
+        text, _ = self._ask(Call(sequence, "mkString", ("\n",)), self._use_own)
+        self._bridge.free(room, here, reach, held, listed, self._ref(names), reached, objects, actions, sequence)
+        return str(text).split("\n") if text else []
+
+    def _names(self, objects: Ref, room: Ref) -> Call:
+        return Call(self._ref(self._parser), "getAllUniqueReferentsLUTObjList", (objects, room, True, True))
+
+    def _name_places(self, room: Ref) -> tuple[Ref, ...]:
+        """Every object of the world, and their names."""
+        universe = self._ref(self._ask(Call(self._ref(self._agent), "universe"))[0])
+        found = self._ref(self._ask(Call(_PARSER, "collectObjects", (universe, True)))[0])
+        objects = self._ref(self._ask(Call(found, "toArray", (self._tag,)))[0])
+        names = self._ref(self._ask(self._names(objects, room))[0])
+        self._bridge.free(universe, found)
+        return objects, names
 
     def raw_valid_actions(self) -> list[str]:
         """The simulator's own list of valid actions, what its parser refuses included."""

@@ -42,6 +42,13 @@ def test_first_observation_is_the_room(env: ScienceWorldEnv) -> None:
     assert env.task(BOIL).split == "dev"
 
 
+def test_look_and_inventory_are_free(env: ScienceWorldEnv) -> None:
+    room = _at(env, BOIL)
+    key = env.state_key()
+    assert env.look() == room and "an orange" in env.inventory() and env.state_key() == key
+    assert env.step("look around")[0] == room.rstrip("\n")
+
+
 def test_a_wrong_focus_fails_with_the_raw_score_below_zero(env: ScienceWorldEnv) -> None:
     _at(env, BOIL, *KITCHEN)
     _, reward, terminated, truncated, info = env.step("focus on thermometer")
@@ -120,6 +127,25 @@ def test_what_is_out_of_reach_is_not_listed(env: ScienceWorldEnv) -> None:
     assert info["invalid_action"]
 
 
+def test_questions_do_not_change_what_comes(env: ScienceWorldEnv) -> None:
+    """The simulator's own list draws from the generator that moves its bees: this path then ends otherwise."""
+    path = min((p for p in catalogue.gold_paths().values() if p.task == "grow-fruit"), key=lambda p: len(p.actions))
+    task_id = f"scienceworld:1.2.3-easy:{path.task}/{path.variation}"
+    runs = []
+    for curious in (False, True):
+        observations = [env.reset(options={"task_id": task_id})[0]]
+        for i, action in enumerate(path.actions):
+            if curious and i % 4 == 0:
+                env._actions = None
+                env.admissible_actions()
+                env.look()
+                env.inventory()
+                env.step("move the unobtainium to the moon")
+            observations.append(env.step(action)[0])
+        runs.append((observations, env._outcome.raw_score, env.state_key()))
+    assert runs[0] == runs[1] and runs[0][1] == 100
+
+
 def test_gold_paths_reach_their_stated_score(env: ScienceWorldEnv) -> None:
     """One short path of most tasks here; `record --check` replays them all."""
     shortest: dict[str, GoldPath] = {}
@@ -130,7 +156,7 @@ def test_gold_paths_reach_their_stated_score(env: ScienceWorldEnv) -> None:
     assert set(shortest) == set(catalogue.task_types())
     longer = ScienceWorldEnv(admissible=False, max_steps=300)
     for path in shortest.values():
-        if len(path.actions) > 25:
+        if len(path.actions) > 15:
             continue
         longer.reset(options={"task_id": f"scienceworld:1.2.3-easy:{path.task}/{path.variation}"})
         for action in path.actions:
