@@ -55,7 +55,7 @@ def quick(out: Path, benchmark: str = "quick-v1", say: Say = lambda line: None) 
 def train(section: Section, algorithm: str, folder: Path, say: Say = lambda line: None) -> None:
     """Train by the recipe of a world on the first of the section's train splits, unless the checkpoint is there.
 
-    The checkpoint appears whole or not at all; config and metrics lie in the same folder.
+    The checkpoint appears whole or not at all; config and metrics of the training lie in `training` beside it.
     """
     try:
         from algorithms import algorithm_class
@@ -71,7 +71,7 @@ def train(section: Section, algorithm: str, folder: Path, say: Say = lambda line
     say(f"training {algorithm} on {section.world} ({section.train_splits[0]} split)")
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
-    log = RunLog(part, progress=True)
+    log = RunLog(part / "training", progress=True)
     settings: dict[str, Any] = {k: v for k, v in section.settings.items() if k != "max_steps"}
     try:
         policy = algorithm_class(algorithm)(config).train(
@@ -85,6 +85,6 @@ def train(section: Section, algorithm: str, folder: Path, say: Say = lambda line
 
 def _saved_config(folder: Path) -> Any:
     try:
-        return json.loads((folder / "config.json").read_text(encoding="utf-8"))["config"]
+        return json.loads((folder / "training" / "config.json").read_text(encoding="utf-8"))["config"]
     except (OSError, ValueError, KeyError):
         return None
