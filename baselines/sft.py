@@ -25,7 +25,7 @@ from algorithms.tokenizer import TokenizerConfig, build_tokenizer
 from stepagent_envs.errors import did_you_mean
 from stepagent_envs.traces import Trace, read_traces
 
-__all__ = ["SFT", "SFTConfig"]
+__all__ = ["SFT", "SFTConfig", "cut_segments"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,9 @@ class SFTConfig(AlgorithmConfig):
     """Peak learning rate."""
     warmup: float = 0.03
     """Share of the training in which the learning rate rises linearly; then it falls along a cosine."""
+    length_warmup: float = 0.0
+    """Share of the training in which sequences are cut short: at 128 tokens at first, then 256, then 512. A model from
+    scratch learns to copy on short sequences sooner."""
     final_lr: float = 0.05
     """Learning rate at the end, as a share of the peak."""
     weight_decay: float = 0.01
@@ -82,7 +85,7 @@ class SFTConfig(AlgorithmConfig):
         self.require("lr", 0 < self.lr < 1, "above 0 and below 1")
         self.require("clip", self.clip > 0, "above 0")
         self.require("weight_decay", self.weight_decay >= 0, "at least 0")
-        for name in ("warmup", "label_smoothing", "beta2"):
+        for name in ("warmup", "length_warmup", "label_smoothing", "beta2"):
             self.require(name, 0 <= getattr(self, name) < 1, "at least 0 and below 1")
         self.require("final_lr", 0 <= self.final_lr <= 1, "between 0 and 1")
         if self.model not in PRESETS and not Path(self.model).is_dir():
@@ -171,7 +174,7 @@ class _Fit:
             policy.model, config.optimizer, config.lr, weight_decay=config.weight_decay, beta2=config.beta2
         )
         self.started = time.perf_counter()
-        self.step = self.tokens = self.correct = self.predicted = 0
+        self.step = self.seen = self.correct = self.predicted = 0  # seen: tokens read, without padding
         self.loss_sum = 0.0
 
     def run(self) -> None:
@@ -181,15 +184,18 @@ class _Fit:
         total_tokens = config.epochs * sum(len(s.ids) for s in self.segments)
         with self.log.progress(f"sft: {len(self.segments)} sequences", total=1.0) as update, _seeded(config.seed):
             self.policy.model.train()
-            for epoch in range(config.epochs):
-                for batch in batches(self.segments, config.batch_tokens, rng):
+            done = 0.0
+            while done < 1:
+                stage = _stage(done, config.length_warmup)
+                segments = self.segments if stage is None else cut_segments(self.segments, SHORT * 2**stage)
+                for batch in batches(segments, config.batch_tokens, rng):
+                    self._update(batch, segments, done)
                     done = self._share_done(total_tokens)
-                    if done >= 1:
-                        break
-                    self._update(batch, done)
                     if self.step % config.log_every == 0:
-                        self._report(epoch, update, done)
-            self._report(config.epochs, update, 1.0)
+                        self._report(update, done)
+                    if done >= 1 or _stage(done, config.length_warmup) != stage:
+                        break
+            self._report(update, 1.0)
         self.policy.model.eval()
 
     def _share_done(self, total_tokens: int) -> float:
@@ -201,9 +207,7 @@ class _Fit:
             shares.append((time.perf_counter() - self.started) / (60 * self.config.max_minutes))
         return max(shares)
 
-    seen = 0  # tokens read since the start, without padding
-
-    def _update(self, batch: Batch, done: float) -> None:
+    def _update(self, batch: Batch, segments: list[Segment], done: float) -> None:
         config, model = self.config, self.policy.model
         lr = config.lr * _schedule(done, config.warmup, config.final_lr)
         for optimizer in self.optimizers:
@@ -219,12 +223,12 @@ class _Fit:
         for optimizer in self.optimizers:
             optimizer.step()
         self.step += 1
-        self.seen += sum(len(self.segments[i].ids) for i in batch.segments)
+        self.seen += sum(len(segments[i].ids) for i in batch.segments)
         self.predicted += len(targets)
         self.correct += int((logits.argmax(-1) == targets).sum())
         self.loss_sum += float(loss.detach()) * len(targets)
 
-    def _report(self, epoch: int, update: Any, done: float) -> None:
+    def _report(self, update: Any, done: float) -> None:
         if not self.predicted:
             return
         loss, accuracy = self.loss_sum / self.predicted, self.correct / self.predicted
@@ -232,7 +236,6 @@ class _Fit:
         self.log.metrics(
             "train",
             step=self.step,
-            epoch=epoch,
             tokens=self.seen,
             loss=loss,
             accuracy=accuracy,
@@ -242,6 +245,25 @@ class _Fit:
         update(done, f"loss {loss:.3f}, token accuracy {accuracy:.3f}, {rate:,.0f} tokens/s")
         self.predicted = self.correct = 0
         self.loss_sum = 0.0
+
+
+SHORT = 128
+"""Tokens of a sequence in the first of the three stages of `length_warmup`."""
+
+
+def _stage(done: float, length_warmup: float) -> int | None:
+    """Which stage of the length warm-up a share of the training falls into: 0, 1, 2, or None after it."""
+    return min(int(3 * done / length_warmup), 2) if done < length_warmup else None
+
+
+def cut_segments(segments: Sequence[Segment], tokens: int) -> list[Segment]:
+    """The beginnings of sequences, up to the last action that ends within so many tokens; all of them if none do."""
+    cut = []
+    for segment in segments:
+        kept = [span for span in segment.actions if span[1] <= tokens]
+        if kept:
+            cut.append(Segment(segment.ids[: kept[-1][1]], kept, segment.steps[: len(kept)]))
+    return cut or list(segments)
 
 
 def _schedule(done: float, warmup: float, final: float) -> float:

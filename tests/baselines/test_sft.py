@@ -8,9 +8,10 @@ import torch
 
 from algorithms.algorithm import ConfigError, RunLog
 from algorithms.lm_policy import LMPolicy
+from algorithms.prompts import Segment
 from algorithms.rollout import EpisodeSpec, make_envs, rollout
 from baselines import make_agent
-from baselines.sft import SFT, SFTConfig
+from baselines.sft import SFT, SFTConfig, cut_segments
 from stepagent_envs.traces import write_traces
 
 LEARN = SFTConfig(model="nano", batch_tokens=512, lr=4e-3, max_steps=450, epochs=100)
@@ -64,6 +65,21 @@ def test_one_seed_is_one_result(toy_env, toy_traces):
     assert all(torch.equal(runs[0][0][name], runs[1][0][name]) for name in runs[0][0])
     other = SFT(SFTConfig(model="nano", batch_tokens=512, max_steps=8, seed=1)).fit(None, toy_traces, RunLog())
     assert not all(torch.equal(runs[0][0][name], value) for name, value in other.model.state_dict().items())
+
+
+def test_the_length_warmup_starts_with_beginnings_and_ends_with_everything(toy_traces):
+    segments = [
+        Segment(list(range(300)), [(50, 60), (120, 130), (290, 300)], [0, 1, 2]),
+        Segment([1] * 400, [(390, 400)], [0]),
+    ]
+    short = cut_segments(segments, 128)
+    assert [(len(s.ids), s.actions, s.steps) for s in short] == [(60, [(50, 60)], [0])]
+    assert [len(s.ids) for s in cut_segments(segments, 512)] == [300, 400]
+    assert cut_segments(segments, 10) == segments
+    config = SFTConfig(model="nano", batch_tokens=512, max_steps=30, length_warmup=0.5, log_every=5)
+    log = RunLog()
+    SFT(config).fit(None, toy_traces, log)
+    assert [r["step"] for r in log.records if r["kind"] == "train"][-1] == 30
 
 
 def test_sft_goes_on_from_a_given_policy(toy_env, toy_traces):
