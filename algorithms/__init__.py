@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import importlib
+import json
+from pathlib import Path
 from typing import Any
 
 from stepagent_envs.errors import TaskError, did_you_mean
 
-__all__ = ["ALGORITHMS", "algorithm_class", "load_class"]
+__all__ = ["ALGORITHMS", "algorithm_class", "load_class", "load_policy"]
 
 ALGORITHMS: dict[str, str] = {
     "sb3_ppo": "baselines.sb3_ppo:SB3PPO",
@@ -54,3 +56,19 @@ def algorithm_class(name: str) -> Any:
     if name not in ALGORITHMS:
         raise TaskError(f"no algorithm {name!r}; {did_you_mean(name, ALGORITHMS)} (or give 'module:Class')")
     return load_class(ALGORITHMS[name])
+
+
+def load_policy(folder: str | Path, **options: Any) -> Any:
+    """Load a saved policy of whatever class: its `policy.json` names the class (default: a language model).
+
+    Args:
+        folder: a folder that some policy's `save` wrote, or any causal language model of Hugging Face.
+        options: passed to the class's `load`.
+    """
+    path = Path(folder) / "policy.json"
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        name = saved.get("class", "algorithms.lm_policy:LMPolicy")
+    except (ValueError, AttributeError):
+        raise TaskError(f"{path}: damaged; train the policy again") from None
+    return load_class(name).load(folder, **options)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from algorithms import ALGORITHMS, algorithm_class
+from algorithms import ALGORITHMS, algorithm_class, load_class, load_policy
 from algorithms.algorithm import ConfigError, EnvSpec, RunLog
 from stepagent_envs.errors import StepAgentError, did_you_mean
 
@@ -80,9 +80,7 @@ def _train(name: str, arguments: list[str]) -> int:
     run: _Run = parsed.run
     policy = None
     if run.init is not None:
-        from algorithms.lm_policy import LMPolicy
-
-        policy = LMPolicy.load(run.init)
+        policy = load_policy(run.init)
     log = RunLog(run.out, progress=not run.quiet)
     try:
         trained = algorithm(parsed.config).train(policy, EnvSpec(run.env, _env_args(run.env_args), run.split), log)
@@ -94,14 +92,13 @@ def _train(name: str, arguments: list[str]) -> int:
 
 
 def _recipe(name: str, arguments: list[str], default: Any) -> Any:
-    from baselines.recipes import RECIPES
-
+    recipes = load_class("baselines.recipes:RECIPES")  # of a higher layer, hence by name
     env_id = next((b for a, b in itertools.pairwise(arguments) if a == "--env"), "")
     key = (name, env_id)
-    if key not in RECIPES:
-        known = ", ".join(f"{a} on {e}" for a, e in RECIPES)
+    if key not in recipes:
+        known = ", ".join(f"{a} on {e}" for a, e in recipes)
         raise ConfigError(f"there is no recipe for {name} on {env_id or 'this env'}; known: {known}")
-    return RECIPES[key]
+    return recipes[key]
 
 
 def _env_args(pairs: list[str]) -> dict[str, Any]:

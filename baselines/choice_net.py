@@ -21,7 +21,7 @@ from algorithms.policy import Act, History, Policy
 from stepagent_envs.wrappers import ChoiceConfig, ChoiceEncoder, window_text
 from stepagent_envs.wrappers.discrete import Page
 
-__all__ = ["ChoiceNet", "ChoicePolicy", "load_choice_policy"]
+__all__ = ["ChoiceNet", "ChoicePolicy"]
 
 _FILE, _WEIGHTS = "policy.json", "model.safetensors"
 
@@ -140,7 +140,7 @@ class ChoicePolicy(Policy):
         }
 
     def save(self, folder: str | Path) -> None:
-        """Write weights and settings to a folder; `load_choice_policy` reads them."""
+        """Write weights and settings to a folder; `load` reads them."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         save_file(
@@ -183,8 +183,3 @@ class ChoicePolicy(Policy):
         except Exception as error:
             raise ConfigError(f"{folder}: damaged or of another version ({error}); train the policy again") from None
         return cls(net.eval(), history, was_greedy if greedy is None else greedy, name or was_name, steps)
-
-
-def load_choice_policy(folder: str, greedy: bool | None = None, name: str | None = None) -> ChoicePolicy:
-    """`ChoicePolicy.load` as a function, for agents given as `baselines.choice_net:load_choice_policy`."""
-    return ChoicePolicy.load(folder, greedy=greedy, name=name)

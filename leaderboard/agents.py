@@ -62,7 +62,9 @@ def load_agent(agent: AgentSpec, world: str, run_seed: int) -> Policy:
     kind, where = _kind(agent.at(world, run_seed))
     try:
         if kind == "folder":
-            return _load_checkpoint(Path(where), agent.options)
+            from algorithms import load_policy
+
+            return load_policy(where, **agent.options)  # type: ignore[no-any-return]
         policy = _import(where)(**agent.options)
     except StepAgentError:
         raise
@@ -128,13 +130,3 @@ def _import(where: str) -> Any:
         known = [n for n, v in vars(found).items() if isinstance(v, type) and hasattr(v, "act")]
         raise AgentError(f"agent {where!r}: {module} has no {name}; {did_you_mean(name, known)}")
     return getattr(found, name)
-
-
-def _load_checkpoint(path: Path, options: dict[str, Any]) -> Policy:
-    try:
-        from algorithms.lm_policy import LMPolicy
-    except ModuleNotFoundError as error:
-        raise AgentError(
-            f"{path} is a checkpoint, and loading it needs {error.name}: `pip install 'stepagent[train]'`"
-        ) from None
-    return LMPolicy.load(path, **options)  # type: ignore[no-any-return]

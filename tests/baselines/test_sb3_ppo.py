@@ -15,12 +15,12 @@ import torch
 
 pytest.importorskip("sb3_contrib")
 
-from algorithms import algorithm_class
+from algorithms import algorithm_class, load_policy
 from algorithms.algorithm import ConfigError, EnvSpec, RunLog, config_from_dict
 from algorithms.policy import History
 from algorithms.rollout import EpisodeSpec, make_envs, rollout
 from baselines import make_agent
-from baselines.choice_net import ChoiceNet, ChoicePolicy, load_choice_policy
+from baselines.choice_net import ChoiceNet, ChoicePolicy
 from baselines.sb3_ppo import SB3PPO, SB3PPOConfig
 from stepagent_envs import WORLDS
 from stepagent_envs.core import Outcome, TextEnv
@@ -166,19 +166,19 @@ def test_the_order_of_the_actions_is_nothing_to_the_scores() -> None:
 def test_saved_and_loaded_it_acts_the_same(trained: tuple[ChoicePolicy, RunLog], tmp_path: Any) -> None:
     policy = trained[0]
     policy.save(tmp_path / "policy")
-    again = load_choice_policy(str(tmp_path / "policy"))
+    again = load_policy(str(tmp_path / "policy"))
     assert again.describe() == policy.describe() and json.dumps(again.describe())
     assert again.describe()["trained_steps"] == 4096 and again.describe()["parameters"] > 1000
     assert again.describe()["decoding"] == {"mode": "choice", "temperature": 0.0}, "what the leaderboard knows"
     assert all(torch.equal(v, again.net.state_dict()[k]) for k, v in policy.net.state_dict().items())
     assert success(again, BUTTONS, "train") == success(policy, BUTTONS, "train")
-    drawn = load_choice_policy(str(tmp_path / "policy"), greedy=False)
+    drawn = load_policy(str(tmp_path / "policy"), greedy=False)
     assert success(drawn, BUTTONS, "train", seeds=5) > 0.5 and drawn.describe()["decoding"]["temperature"] == 1
     with pytest.raises(ConfigError, match=r"policy\.json is missing"):
-        load_choice_policy(str(tmp_path))
+        ChoicePolicy.load(tmp_path)
     (tmp_path / "policy" / "model.safetensors").write_bytes(b"broken")
     with pytest.raises(ConfigError, match="damaged"):
-        load_choice_policy(str(tmp_path / "policy"))
+        load_policy(str(tmp_path / "policy"))
 
 
 def test_one_seed_is_one_result_and_global_generators_are_left_alone() -> None:

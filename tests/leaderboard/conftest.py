@@ -25,7 +25,7 @@ repeats = {repeats}
 
 [[worlds]]
 world = "toy"
-env_id = "toy_env:StepAgent-Toy-v0"
+env_id = "toy_env:StepAgent-ToyJudge-v0"
 settings = {{ max_steps = 12 }}
 split = "test"
 train_splits = ["train", "dev"]

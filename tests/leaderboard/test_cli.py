@@ -74,7 +74,7 @@ def test_run_report_verify_compare(capsys, toy_toml, tmp_path):
 
 def test_eval_needs_no_benchmark(capsys):
     code = main(
-        ["eval", "toy_env:StepAgent-Toy-v0", "--agent", "toy_agents:Expert", "--episodes", "5", "--no-progress"]
+        ["eval", "toy_env:StepAgent-ToyJudge-v0", "--agent", "toy_agents:Expert", "--episodes", "5", "--no-progress"]
     )
     assert code == 0
     assert "100.0 [" in capsys.readouterr().out

@@ -22,7 +22,7 @@ class ToyEnv(TextEnv):
     """Rooms 0..5; the bell is in room `n % 5 + 1`. Each step closer is worth score; ringing there solves it."""
 
     world = "toy"
-    env_id = "toy_env:StepAgent-Toy-v0"
+    env_id = "toy_env:StepAgent-ToyJudge-v0"
     experts = ("expert", "oracle")
 
     @property
@@ -104,5 +104,5 @@ class ToyEnv(TextEnv):
         self._number, self._room, self._best, self._rung = state
 
 
-if "StepAgent-Toy-v0" not in gym.registry:
-    gym.register(id="StepAgent-Toy-v0", entry_point="toy_env:ToyEnv")
+if "StepAgent-ToyJudge-v0" not in gym.registry:
+    gym.register(id="StepAgent-ToyJudge-v0", entry_point="toy_env:ToyEnv")
