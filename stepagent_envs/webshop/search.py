@@ -235,10 +235,10 @@ class SearchIndex:
             if 1 < done < len(terms):
                 threshold = max(threshold, self._promise(np.concatenate(touched), sums, terms[done:], k))
         everything = np.concatenate(touched)
-        values = sums[everything]
+        found = everything[sums[everything] >= (threshold - rest[done]) * _SLACK]
+        found.sort()  # looking up is several times faster in order
+        values = sums[found]
         sums[everything] = 0
-        keep = values >= (threshold - rest[done]) * _SLACK
-        found, values = everything[keep], values[keep]
         for i in range(done, len(terms)):
             self._look_up(found, values, terms[i])
             if len(values) > k and i + 1 < len(terms):
@@ -257,10 +257,9 @@ class SearchIndex:
         """A lower bound of the k-th best score: that of the documents which lead so far, with all terms counted."""
         if len(docs) < k:
             return 0.0
-        partial = sums[docs]
         if len(docs) > 4 * k:
-            leading = np.argpartition(partial, -4 * k)[-4 * k :]
-            docs, partial = docs[leading], partial[leading]
+            docs = np.sort(docs[np.argpartition(sums[docs], -4 * k)[-4 * k :]])
+        partial = sums[docs]
         for term in left:
             self._look_up(docs, partial, term)
         return float(np.partition(partial, -k)[-k])

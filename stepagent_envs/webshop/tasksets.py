@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, TypeAlias, overload
 
 import numpy as np
@@ -20,7 +20,7 @@ from stepagent_envs.webshop.reward import Goal
 
 __all__ = ["GoalSet", "ShopTasks", "SPLIT_NAMES"]
 
-_Codes: TypeAlias = "npt.NDArray[np.int64]"
+_Codes: TypeAlias = "range | npt.NDArray[np.int32]"
 HUMAN_SPLITS = ("human", "human_train", "human_dev", "human_test")
 PUBLISHED: dict[str, tuple[int, int | None]] = {
     "published_test": (0, 500),
@@ -59,7 +59,7 @@ class GoalSet(TaskSet):
         self._id_of = id_of
         self._code_of = code_of
         self._task = resolve
-        self._order: _Codes | None = None
+        self._order: npt.NDArray[np.int64] | None = None
 
     @property
     def ids(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -79,12 +79,20 @@ class GoalSet(TaskSet):
         code = self._code_of(task_id) if isinstance(task_id, str) else None
         if code is None:
             return None
-        if self._order is None:
+        if isinstance(self._codes, range):
+            return self._codes.index(code) if code in self._codes else None
+        if self._order is None and not self._ascending:
             self._order = np.argsort(self._codes)
         place = int(np.searchsorted(self._codes, code, sorter=self._order))
-        if place < len(self._codes) and int(self._codes[self._order[place]]) == code:
-            return int(self._order[place])
+        if place < len(self._codes):
+            position = place if self._order is None else int(self._order[place])
+            if int(self._codes[position]) == code:
+                return position
         return None
+
+    @cached_property
+    def _ascending(self) -> bool:
+        return bool((self._codes[1:] > self._codes[:-1]).all())  # type: ignore[operator]
 
     def get(self, task_id: str) -> Task:
         """The task of an id; raises `TaskError` for an id that is not in this set."""
@@ -153,41 +161,40 @@ class ShopTasks:
         return GoalSet(name, self._codes(name), self._id, self._code, self._task)
 
     def _codes(self, name: str) -> _Codes:
-        synthetic = np.arange(len(self._synthetic), dtype=np.int64)
-        human = -1 - np.arange(len(self._human), dtype=np.int64)
+        synthetic, human = range(len(self._synthetic)), range(-1, -1 - len(self._human), -1)
         if name in SPLITS:
-            return np.asarray(self._synthetic.indices(name), np.int64)
+            return self._synthetic.indices(name).astype(np.int32)
         if name == "all":
-            return np.concatenate((synthetic, human))
+            return np.array([*synthetic, *human], np.int32) if human else synthetic
         if name == "human":
             return human
         if name in HUMAN_SPLITS:
-            return -1 - np.asarray(self._human.indices(name.removeprefix("human_")), np.int64)
+            return -1 - self._human.indices(name.removeprefix("human_")).astype(np.int32)
         if name in PUBLISHED:
             return self._range(name, synthetic, *PUBLISHED[name])
         if name in HUMAN_PUBLISHED:
             return self._range(name, human, *HUMAN_PUBLISHED[name])
         return self._listed(name, human)
 
-    def _range(self, name: str, codes: _Codes, start: int, end: int | None) -> _Codes:
+    def _range(self, name: str, codes: range, start: int, end: int | None) -> _Codes:
         if not self.catalogue.info.name.startswith("official"):
             raise TaskError(f"split {name!r} belongs to the official data; use one of {', '.join(SPLITS)}")
         return codes[start:end]
 
-    def _listed(self, name: str, human: _Codes) -> _Codes:
+    def _listed(self, name: str, human: range) -> _Codes:
         path = self.catalogue.folder / ETO_FILES[ETO.index(name)]
         if not path.is_file():
             raise TaskError(f"split {name!r} needs {path.name} beside the imported files; import them together")
         try:
             indices = json.loads(path.read_text(encoding="utf-8"))
-            wanted = np.array(indices, np.int64)
-        except (ValueError, TypeError):
+            wanted = np.array(indices, np.int32)
+        except (ValueError, TypeError, OverflowError):
             raise DataError(f"{path}: no list of goal numbers; import the data again") from None
         if wanted.size and int(wanted.max()) >= len(human):
             raise TaskError(
                 f"split {name!r} counts in the 12,087 human goals of the full data set; these data hold {len(human)}"
             )
-        return human[wanted]
+        return -1 - wanted
 
     def _id(self, code: int) -> str:
         return f"{self._prefix}goal-{code}" if code >= 0 else f"{self._prefix}human-{-1 - code}"
@@ -196,7 +203,7 @@ class ShopTasks:
         if not task_id.startswith(self._prefix):
             return None
         kind, _, number = task_id[len(self._prefix) :].partition("-")
-        if not (number.isascii() and number.isdigit()) or (len(number) > 1 and number[0] == "0"):
+        if not (number.isascii() and number.isdigit() and len(number) < 10) or (len(number) > 1 and number[0] == "0"):
             return None
         return int(number) if kind == "goal" else -1 - int(number) if kind == "human" else None
 

@@ -224,7 +224,14 @@ def test_task_sets_behave_as_sequences() -> None:
     assert split.ids[3] in split and split[3] in split and "webshop:builtin-1:goal-0x" not in split
     assert tasks.split("train")[0] not in split
     assert [task.id for task in split[2:5]] == list(split.ids[2:5]) and len(split[2:5]) == 3
-    for wrong in ("webshop:builtin-1:goal-99999999", "webshop:builtin-1:goal-01", "webshop:other:goal-1", "", "goal-1"):
+    for wrong in (
+        "webshop:builtin-1:goal-99999999",
+        "webshop:builtin-1:goal-" + "9" * 40,
+        "webshop:builtin-1:goal-01",
+        "webshop:other:goal-1",
+        "",
+        "goal-1",
+    ):
         with pytest.raises(TaskError, match="no task"):
             tasks.split("all").get(wrong)
         with pytest.raises(TaskError):
