@@ -24,6 +24,7 @@ RECIPES: dict[tuple[str, str], AlgorithmConfig] = {
         optimizer="muon",
         lr=4e-3,
         epochs=2,
+        length_warmup=0.5,
         max_minutes=1.75,
         threads=2,
         # Every page says the goal itself, and the first results of a page are the ones that count.
@@ -32,7 +33,9 @@ RECIPES: dict[tuple[str, str], AlgorithmConfig] = {
     ("sft", "StepAgent-ScienceWorld-v0"): SFTConfig(
         optimizer="muon",
         lr=3e-3,
+        num_traces=100,  # a trace takes the simulator about a second
         epochs=12,
+        length_warmup=0.3,
         max_minutes=1.25,
         threads=2,
         prompt=PromptConfig(repeat_goal=False),  # goals are longer than most observations
