@@ -1,7 +1,8 @@
 """Which tasks there are: the official variations, ETO's lists and limits, and the shipped gold paths.
 
-`tasks.json` holds, for each of the 30 tasks, the simulator's own train, dev and test variations and those that ETO
-(Song et al. 2024, arXiv 2403.02502; the id files of its repository) trains and evaluates on, as ranges `[first, last]`.
+`tasks.json` holds, for each of the 30 tasks, as ranges `[first, last]` of variations: the simulator's own train, dev and
+test variations (`official_…`); those of ours (`train`, `dev`, `test`), frozen subsets of them that a shipped gold path
+solves; and those that ETO (Song et al. 2024, arXiv 2403.02502; the id files of its repository) trains and evaluates on.
 `gold.jsonl.xz` holds gold paths, one a line: task, variation, actions, final raw score, whether the task was completed.
 """
 
@@ -17,17 +18,17 @@ from typing import Any
 
 from stepagent_envs.errors import DataError
 
-__all__ = ["OFFICIAL_SPLITS", "SPLITS", "VERSION", "GoldPath", "eto_limits", "gold_paths", "pairs", "task_types"]
+__all__ = ["OFFICIAL_SPLITS", "OWN_SPLITS", "SPLITS", "VERSION", "GoldPath", "eto_limits", "gold_paths", "pairs", "task_types"]
 
 VERSION = "1.2.3"
 """Version of the simulator."""
-OFFICIAL_SPLITS = ("train", "dev", "test")
+OWN_SPLITS = ("train", "dev", "test")
+OFFICIAL_SPLITS = tuple(f"official_{split}" for split in OWN_SPLITS)
 _ETO_SPLITS = ("eto_train", "eto_seen", "eto_unseen")
-_GOLD_SPLITS = tuple(f"{split}_gold" for split in OFFICIAL_SPLITS)
-SPLITS = (*OFFICIAL_SPLITS, *_GOLD_SPLITS, *_ETO_SPLITS)
+SPLITS = (*OWN_SPLITS, *OFFICIAL_SPLITS, *_ETO_SPLITS)
 """Names of the splits; `all` besides."""
 DEFAULT_LIMIT = 100
-"""The published wrapper's step limit. A gold split holds what a shipped path solves within it."""
+"""The published wrapper's step limit. Our own splits hold only what a shipped path solves within it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +72,8 @@ def _listed(split: str) -> Iterator[tuple[str, int]]:
 
 @functools.lru_cache(maxsize=1)
 def official_split() -> dict[tuple[str, int], str]:
-    """(task, variation) -> the official split it belongs to."""
-    return {pair: split for split in OFFICIAL_SPLITS for pair in _listed(split)}
+    """(task, variation) -> the simulator's split that it belongs to: "train", "dev" or "test"."""
+    return {pair: split for split in OWN_SPLITS for pair in _listed(f"official_{split}")}
 
 
 @functools.cache
@@ -80,13 +81,6 @@ def pairs(split: str) -> tuple[tuple[str, int], ...]:
     """The (task, variation) pairs of a split, sorted; `KeyError` for an unknown one."""
     if split == "all":
         return tuple(sorted(official_split()))
-    if split in _GOLD_SPLITS:
-        origin = split.removesuffix("_gold")
-        return tuple(
-            pair
-            for pair, path in sorted(gold_paths().items())
-            if path.completed and len(path.actions) <= DEFAULT_LIMIT and official_split()[pair] == origin
-        )
     if split not in SPLITS:
         raise KeyError(split)
     return tuple(_listed(split))

@@ -92,8 +92,9 @@ class ScienceWorldEnv(TextEnv):
     def tasks(self, split: str) -> TaskSet:
         """The tasks of a split, sorted by task and variation.
 
-        `train`, `dev`, `test` are the simulator's own variations; `train_gold`, `dev_gold`, `test_gold` those of them
-        that a shipped gold path solves in 100 steps; `eto_train`, `eto_seen`, `eto_unseen` are ETO's lists.
+        `official_train`, `official_dev`, `official_test` are the simulator's own variations; `train`, `dev`, `test`
+        frozen subsets of them that a shipped gold path solves in 100 steps (with the simplification "easy");
+        `eto_train`, `eto_seen`, `eto_unseen` are ETO's lists.
         """
         return _task_set(_data_set(self.simplification), split)
 

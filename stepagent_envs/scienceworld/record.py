@@ -19,7 +19,7 @@ from stepagent_envs.scienceworld import catalogue, simulator
 from stepagent_envs.scienceworld.catalogue import GoldPath, dump_gold, parse_gold
 from stepagent_envs.scienceworld.env import ScienceWorldEnv
 
-__all__ = ["check", "main", "pack", "play_gold", "wanted"]
+__all__ = ["check", "main", "pack", "play_gold", "table", "wanted"]
 
 LONGEST = 300
 """Actions of a gold path that are tried before it is given up."""
@@ -37,7 +37,7 @@ def wanted(counts: dict[str, int], tasks: Iterable[str] | None = None) -> Iterat
         for name in catalogue.task_types():
             if tasks is not None and name not in tasks:
                 continue
-            listed = [pair for pair in catalogue.pairs(split) if pair[0] == name]
+            listed = [pair for pair in catalogue.pairs(f"official_{split}") if pair[0] == name]
             count_here = min(count, len(listed))
             picks = [listed[i * len(listed) // count_here] for i in range(count_here)]
             queues.setdefault(name, []).extend(((i + 1) * 1000 // count, pair) for i, pair in enumerate(picks))
@@ -116,6 +116,27 @@ def check(paths: Iterable[GoldPath]) -> tuple[int, int]:
     return good, total
 
 
+def table(paths: Iterable[GoldPath]) -> str:
+    """What there is, as Markdown: a row for each task; paths that do not complete their task with their score."""
+    lines = [
+        "| task | paths (train / dev / test) | actions: least, median, most | over 100 | not solved (score) |",
+        "|---|---|---|---|---|",
+    ]
+    split_of = catalogue.official_split()
+    groups: dict[str, list[GoldPath]] = {}
+    for path in paths:
+        groups.setdefault(path.task, []).append(path)
+    for name, group in sorted(groups.items()):
+        splits = [split_of[path.task, path.variation] for path in group]
+        counts = " / ".join(str(splits.count(split)) for split in catalogue.OWN_SPLITS)
+        lengths = sorted(len(path.actions) for path in group if path.completed)
+        spread = f"{lengths[0]}, {lengths[len(lengths) // 2]}, {lengths[-1]}" if lengths else "–"
+        longer = sum(length > catalogue.DEFAULT_LIMIT for length in lengths) or "–"
+        unsolved = ", ".join(f"{path.variation} ({path.raw_score})" for path in group if not path.completed) or "–"
+        lines.append(f"| {name} | {counts} | {spread} | {longer} | {unsolved} |")
+    return "\n".join(lines) + "\n"
+
+
 def pack(sources: Iterable[Path], target: Path) -> int:
     """Join recordings into one sorted, compressed file; a later source replaces an earlier one. Returns the number."""
     paths = {(path.task, path.variation): path for source in sources for path in _read(source)}
@@ -128,12 +149,16 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m stepagent_envs.scienceworld.record", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="JSONL to append to, or the file to pack or check")
-    for split in catalogue.OFFICIAL_SPLITS:
+    for split in catalogue.OWN_SPLITS:
         parser.add_argument(f"--{split}", type=int, default=0, help=f"variations of each task's {split} split")
     parser.add_argument("--tasks", nargs="*", help="only these tasks")
     parser.add_argument("--pack", type=Path, nargs="*", help="recordings to join into --out (.jsonl.xz)")
     parser.add_argument("--check", action="store_true", help="play every path of --out again")
+    parser.add_argument("--table", action="store_true", help="tell what --out holds, as a Markdown table")
     options = parser.parse_args(arguments)
+    if options.table:
+        sys.stdout.write(table(_read(options.out)))
+        return 0
     if options.check:
         good, total = check(_read(options.out))
         sys.stderr.write(f"{good} of {total} paths reach their stated score\n")
@@ -141,7 +166,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.pack:
         sys.stderr.write(json.dumps({"paths": pack(options.pack, options.out)}) + "\n")
     else:
-        counts = {split: getattr(options, split) for split in catalogue.OFFICIAL_SPLITS if getattr(options, split)}
+        counts = {split: getattr(options, split) for split in catalogue.OWN_SPLITS if getattr(options, split)}
         record(options.out, wanted(counts, options.tasks))
     return 0
 

@@ -54,7 +54,7 @@ SAMPLE = """
 import json, sys
 from stepagent_envs.scienceworld import catalogue
 from stepagent_envs.scienceworld.env import ScienceWorldEnv
-env = ScienceWorldEnv(admissible=False)
+env = ScienceWorldEnv(admissible=False, max_steps=300)
 paths = sorted(catalogue.gold_paths().values(), key=lambda p: (len(p.actions), p.task, p.variation))
 chosen = [p for p in paths if p.task in {"boil", "find-plant", "power-component", "melt", "chemistry-mix"}][::6]
 record = {}
