@@ -101,12 +101,12 @@ def _play(
         task_id: play exactly this task.
         seed: seed of the draw.
         max_steps: the step limit (default: the world's).
-        browser: webshop only: serve the shop as a web site and open it in a browser.
+        browser: webshop only: serve the shop as a web site and open it in a browser (tasks are chosen there).
     """
     if browser:
         if world != "webshop":
             raise TaskError(f"only webshop can be played in a browser, not {world}")
-        importlib.import_module("stepagent_envs.webshop.site").play(data=data, split=split, task_id=task_id, seed=seed)
+        _browse(data, split)
         return
     env = make(world, split=split, data=data, admissible=False, max_steps=max_steps)
     observation, info = env.reset(seed=seed, options={"task_id": task_id} if task_id else None)
@@ -131,6 +131,20 @@ def _play(
         else:
             observation, _, _, _, info = env.step(action)
     env.close()
+
+
+def _browse(data: str, split: str) -> None:
+    """Serve the shop on this machine until Ctrl-C."""
+    import threading
+    import webbrowser
+
+    server = importlib.import_module("stepagent_envs.webshop.site").serve(data, split)
+    _console.print(f"the shop is open at {server.url} (Ctrl-C closes it)")
+    webbrowser.open(server.url)
+    try:
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        server.close()
 
 
 # --- data ----------------------------------------------------------------------------------------------------------
