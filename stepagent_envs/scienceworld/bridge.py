@@ -32,7 +32,7 @@ class Long(int):
     """A number to be passed as Java's `long`."""
 
 
-Argument: TypeAlias = "str | bool | int | Long | Ref | None"
+Argument: TypeAlias = "str | bool | int | float | Long | Ref | None"
 Value: TypeAlias = "str | bool | int | float | Ref | None"
 
 
@@ -65,6 +65,8 @@ def _encode(arguments: Sequence[Argument]) -> str:
             parts.append(f"L{int(argument)}\n")
         elif isinstance(argument, bool):
             parts.append(f"b{str(argument).lower()}\n")
+        elif isinstance(argument, float):
+            parts.append(f"d{argument}\n")
         elif isinstance(argument, int):
             parts.append(f"i{argument}\n")
         else:

@@ -220,8 +220,11 @@ class Simulator:
             self._call("load", task, variation, simplification, gold),
             self._call("getTaskDescription"),
             self._call("agentInterface"),
+            # A load leaves the last episode's score and end in place, and "task" as the first action would tell them.
+            self._call("score_$eq", 0.0),
+            self._call("isComplete_$eq", False),
         ]
-        _, description, option = self._ask(*calls, timeout=600.0 if gold else None)
+        _, description, option, *_ = self._ask(*calls, timeout=600.0 if gold else None)
         old = [
             ref for ref in (self._agent, self._parser, self._body, self._inventory, *self._places) if ref is not None
         ]

@@ -45,6 +45,17 @@ def test_first_observation_is_the_room(env: ScienceWorldEnv) -> None:
     assert env.task(BOIL).split == "dev"
 
 
+def test_an_episode_inherits_neither_score_nor_end(env: ScienceWorldEnv) -> None:
+    """The simulator keeps both over a load, and tells them to whoever begins with "task"."""
+    paths = [p for p in catalogue.gold_paths().values() if p.completed and p.task.startswith("lifespan-")]
+    path = min(paths, key=lambda p: len(p.actions))
+    _at(env, f"scienceworld:1.2.3-easy:{path.task}/{path.variation}", *path.actions)
+    assert env._outcome.success
+    env.reset(options={"task_id": BOIL})
+    _, reward, terminated, _, info = env.step("task")
+    assert (reward, terminated, info["raw_score"], info["success"]) == (0.0, False, 0.0, False)
+
+
 def test_look_and_inventory_are_free(env: ScienceWorldEnv) -> None:
     room = _at(env, BOIL)
     key = env.state_key()
