@@ -142,8 +142,8 @@ class RunLog:
             self._file.flush()
 
     @contextmanager
-    def progress(self, description: str, total: float) -> Iterator[typing.Callable[[float, str], None]]:
-        """A progress bar while the block runs; yields `update(done, text)`."""
+    def progress(self, description: str, total: float | None) -> Iterator[typing.Callable[[float, str], None]]:
+        """A progress bar while the block runs (of unknown length with total None); yields `update(done, text)`."""
         if not self._progress:
             yield lambda done, text: None
             return

@@ -113,7 +113,7 @@ class SFT(Algorithm):
             traces = list(read_traces(config.traces))[: config.num_traces]
         else:
             traces = []
-            with log.progress(f"{env.env_id}: expert traces", total=config.num_traces or 1) as update:
+            with log.progress(f"{env.env_id}: expert traces", total=config.num_traces) as update:
                 for trace in expert_traces(env, config.num_traces, config.seed, config.expert):
                     traces.append(trace)
                     update(len(traces), f"{len(traces)} traces")
