@@ -1,8 +1,8 @@
 """Which tasks there are: the official variations, ETO's lists and limits, and the shipped gold paths.
 
 `tasks.json` holds, for each of the 30 tasks, as ranges `[first, last]` of variations: the simulator's own train, dev
-and test variations (`official_…`); ours (`train`, `dev`, `test`), frozen subsets of them that a shipped gold path
-solves; and those that ETO (Song et al. 2024, arXiv 2403.02502; the id files of its repository) trains and evaluates on.
+and test variations (`official_…`); those of ours (`train`, `dev`, `test`), frozen subsets of them that a shipped gold
+path solves; and those that ETO trains and evaluates on (Song et al. 2024, arXiv 2403.02502; its repository's id files).
 `gold.jsonl.xz` holds gold paths, one a line: task, variation, actions, final raw score, whether the task was completed.
 """
 
