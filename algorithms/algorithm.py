@@ -8,7 +8,7 @@ import math
 import time
 import typing
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,10 +108,12 @@ class RunLog:
 
     Args:
         folder: the run's folder; None keeps the metrics in memory only.
-        progress: show a progress bar on the terminal.
+        progress: show a progress bar on the terminal; or who is told (description, done, total, text) instead.
     """
 
-    def __init__(self, folder: str | Path | None = None, progress: bool = False) -> None:
+    def __init__(
+        self, folder: str | Path | None = None, progress: bool | Callable[[str, float, float, str], None] = False
+    ) -> None:
         self.folder = None if folder is None else Path(folder)
         self.records: list[dict[str, Any]] = []
         self._progress = progress
@@ -142,8 +144,12 @@ class RunLog:
             self._file.flush()
 
     @contextmanager
-    def progress(self, description: str, total: float | None) -> Iterator[typing.Callable[[float, str], None]]:
+    def progress(self, description: str, total: float | None) -> Iterator[Callable[[float, str], None]]:
         """A progress bar while the block runs (of unknown length with total None); yields `update(done, text)`."""
+        if callable(self._progress):
+            tell = self._progress
+            yield lambda done, text: tell(description, done, total, text)
+            return
         if not self._progress:
             yield lambda done, text: None
             return

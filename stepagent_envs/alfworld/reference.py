@@ -1,11 +1,14 @@
 """The original engine (TextWorld) beside ours: a backend to play on, and a tester that drives both and compares.
 
 Needs the extra `textworld`. The original takes around a second to load a game and a tenth of a second for a step.
+
+    python -m stepagent_envs.alfworld.reference --data official --games 50 --steps 400
 """
 
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +17,10 @@ from stepagent_envs.alfworld.compiler import compile_game, display_names
 from stepagent_envs.alfworld.engine import Game, World
 from stepagent_envs.alfworld.experts import oracle
 from stepagent_envs.alfworld.grammar import Wording
+from stepagent_envs.alfworld.sources import open_source
 from stepagent_envs.errors import DataError
 
-__all__ = ["Difference", "Original", "compare", "hostile_commands", "play_both"]
+__all__ = ["Difference", "Original", "compare", "hostile_commands", "main", "play_both"]
 
 _WEIGHTS = {"take": 6.0, "put": 4.0, "move": 4.0, "open": 3.0, "slice": 3.0, "use": 3.0, "clean": 2.0, "heat": 2.0}
 _WEIGHTS |= {"cool": 2.0, "go": 0.25}
@@ -173,3 +177,33 @@ def compare(games: Iterable[Mapping[str, Any]], steps: int, seed: int = 0) -> tu
             done += 1
         done -= 1
     return done, None
+
+
+def main(data: str = "official", split: str = "train", games: int = 50, steps: int = 400, seed: int = 0) -> int:
+    """Compare both engines on games drawn from a split, and print the first difference of each game that has one.
+
+    Args:
+        data, split: as for the environment. games: how many, drawn with `seed`.
+        steps: commands for each game. seed: of the draw and of the commands.
+
+    Returns:
+        The number of games that differ (the exit status, at most 1).
+    """
+    source = open_source(data)
+    ids = random.Random(seed).sample(source.tasks(split).ids, games)
+    total = differing = 0
+    for number, task_id in enumerate(ids, start=1):
+        name = task_id.split(":", 2)[2]
+        done, difference = compare([source.raw(name)], steps, seed + number)
+        total += done
+        differing += difference is not None
+        sys.stdout.write(f"{number}/{games} {name}: {done} commands, {difference or 'no difference'}\n")
+        sys.stdout.flush()
+    sys.stdout.write(f"{total} commands on {games} games, {differing} games differ\n")
+    return differing
+
+
+if __name__ == "__main__":
+    import tyro
+
+    sys.exit(min(1, tyro.cli(main)))
