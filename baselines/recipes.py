@@ -18,7 +18,7 @@ RECIPES: dict[tuple[str, str], AlgorithmConfig] = {
         optimizer="muon",
         lr=3e-3,
         epochs=2,
-        max_minutes=3.0,
+        max_minutes=4.5,
         threads=1,
     ),
     ("sft", "StepAgent-WebShop-v0"): SFTConfig(
