@@ -3,38 +3,29 @@
 from __future__ import annotations
 
 import copy
-import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from algorithms.algorithm import Algorithm, AlgorithmConfig, ConfigError, EnvSpec, RunLog
+from algorithms.algorithm import Algorithm, EnvSpec, RunLog
 from algorithms.branches import BranchedBatch, branch_batch, branched_hidden, branched_logprobs, group_by_length
 from algorithms.lm_policy import LMPolicy
 from algorithms.losses import categorical_entropy, discriminator_loss, inverse_reward, ppo_policy_loss, value_loss
 from algorithms.policy import Policy
 from algorithms.returns import gae
-from algorithms.stepagent.inspection import STATES, inspect
+from algorithms.stepagent.cycles import CycleConfig, begin, cycles
 
 __all__ = ["Discriminator", "StepAgentInverse", "StepAgentInverseConfig"]
 
 
 @dataclass(frozen=True)
-class StepAgentInverseConfig(AlgorithmConfig):
+class StepAgentInverseConfig(CycleConfig):
     """Settings of StepAgent with inverse reinforcement learning."""
 
-    inspection: str = "expert"
-    """States to compare in: "expert" (each step by itself, as inspected) or "on_policy" (the novice's episodes)."""
-    expert: str | None = None
-    """Which expert; None: the world's first."""
     cycles: int = 6
     """Rounds of inspection and reflection."""
-    num_tasks: int | None = 200
-    """Tasks of the split to inspect in a cycle; None: all."""
-    temperature: float = 1.0
-    """At which the novice draws its actions during inspection."""
     discriminator_epochs: int = 3
     """Passes of the discriminator over a cycle's pairs."""
     discriminator_lr: float = 1e-3
@@ -46,39 +37,25 @@ class StepAgentInverseConfig(AlgorithmConfig):
     """Discount between steps, with states "on_policy" (in the expert's states, each step stands alone)."""
     gae_lambda: float = 0.95
     """λ of generalised advantage estimation."""
-    epochs: int = 2
-    """Passes of PPO over a cycle's steps."""
     clip_ratio: float = 0.2
     """PPO's clip range."""
     entropy_weight: float = 0.001
     """λ of the paper: weight of the policy's entropy."""
     value_weight: float = 0.5
     """Weight of the value's squared error (it does not reach the policy's weights)."""
-    batch_tokens: int = 2048
-    """The most tokens in a batch, padding included."""
-    lr: float = 2e-4
-    """Learning rate of the policy."""
-    clip: float = 1.0
-    """Largest norm of the gradients."""
-    num_envs: int = 32
-    """Episodes played at once."""
 
     def validate(self) -> None:
         """See `AlgorithmConfig.validate`."""
         super().validate()
         self.require("baseline", self.baseline in ("expert", "value"), "'expert' or 'value'")
-        self.require("inspection", self.inspection in STATES, f"one of {list(STATES)}")
-        for name in ("cycles", "epochs", "discriminator_epochs", "batch_tokens", "num_envs"):
-            self.require(name, getattr(self, name) >= 1, "at least 1")
-        self.require("num_tasks", self.num_tasks is None or self.num_tasks >= 1, "at least 1, or None")
+        self.require("discriminator_epochs", self.discriminator_epochs >= 1, "at least 1")
         self.require("temperature", self.temperature > 0, "above 0 (a policy gradient needs draws)")
-        for name in ("lr", "discriminator_lr", "clip_ratio"):
+        for name in ("discriminator_lr", "clip_ratio"):
             self.require(name, 0 < getattr(self, name) < 1, "above 0 and below 1")
         for name in ("gamma", "gae_lambda"):
             self.require(name, 0 <= getattr(self, name) <= 1, "between 0 and 1")
         for name in ("entropy_weight", "value_weight"):
             self.require(name, getattr(self, name) >= 0, "at least 0")
-        self.require("clip", self.clip > 0, "above 0")
 
 
 class Discriminator(torch.nn.Module):
@@ -128,20 +105,9 @@ class StepAgentInverse(Algorithm):
     def train(self, policy: Policy | None, env: EnvSpec, log: RunLog) -> LMPolicy:
         """See `Algorithm.train`. It needs a policy to start from, usually one trained with SFT."""
         config: StepAgentInverseConfig = self.config
-        if not isinstance(policy, LMPolicy):
-            raise ConfigError(f"{self.name} needs an LMPolicy to start from: train one with sft, and give it as --init")
-        if config.threads:
-            torch.set_num_threads(config.threads)
+        policy = begin(self.name, policy, config)
         log.config(self, env)
-        started = time.perf_counter()
-        world = env.make()
-        ids = world.unwrapped.tasks(env.split).ids
-        world.close()
         rng = np.random.default_rng(config.seed)
-        novice = LMPolicy(
-            policy.model, policy.tokenizer, policy.prompt.config,
-            replace(policy.decoding, temperature=config.temperature), "novice",
-        )  # fmt: skip
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.discriminator = Discriminator(policy.model)
@@ -152,15 +118,7 @@ class StepAgentInverse(Algorithm):
             [{"params": own, "lr": config.lr}, {"params": self.value.parameters(), "lr": 1e-2}], weight_decay=0.0
         )
         with log.progress(f"{self.name}: cycles", total=config.cycles) as update:
-            for cycle in range(config.cycles):
-                if config.max_minutes and (time.perf_counter() - started) / 60 > config.max_minutes:
-                    break
-                chosen = rng.permutation(len(ids))[: config.num_tasks or len(ids)]
-                novice.forget()
-                found = inspect(
-                    novice, env, [ids[int(i)] for i in chosen], states=config.inspection, expert=config.expert,
-                    seed=int(rng.integers(2**31)), num_envs=config.num_envs,
-                )  # fmt: skip
+            for cycle, found in cycles(policy, env, config, rng):
                 groups = group_by_length(found.items, config.batch_tokens)
                 batches = [branch_batch([found.items[i] for i in group]) for group in groups]
                 metrics = self._discriminate(batches, rng)
