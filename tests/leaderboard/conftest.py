@@ -1,4 +1,4 @@
-"""A frozen benchmark on the toy world, and short ways to run it."""
+"""Short ways to run agents on the toy benchmark."""
 
 from __future__ import annotations
 
@@ -8,42 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from toy_benchmark import make_benchmark
 
 from leaderboard.agents import AgentSpec
-from leaderboard.benchmark import load_benchmark
-from leaderboard.freeze import freeze
 from leaderboard.runner import RunOptions, run_benchmark
 from leaderboard.schema import Benchmark, Result
 
 HERE = Path(__file__).parent
-TOML = """
-name = "toy"
-version = 1
-title = "Toy"
-seeds = {seeds}
-repeats = {repeats}
-
-[[worlds]]
-world = "toy"
-env_id = "toy_env:StepAgent-ToyJudge-v0"
-settings = {{ max_steps = 12 }}
-split = "test"
-train_splits = ["train", "dev"]
-tasks = "toy-v1.toy.txt"
-
-[worlds.select]
-count = {count}
-seed = 7
-"""
-
-
-def make_benchmark(folder: Path, count: int = 12, seeds: str = "[0]", repeats: int = 1) -> Benchmark:
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "toy-v1.toml"
-    if not path.exists():
-        path.write_text(TOML.format(count=count, seeds=seeds, repeats=repeats))
-        freeze(path)
-    return load_benchmark(path)
 
 
 @pytest.fixture

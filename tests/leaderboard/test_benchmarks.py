@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import TOML, make_benchmark
+from toy_benchmark import TOML, make_benchmark
 
 from leaderboard.benchmark import benchmark_names, load_benchmark
 from leaderboard.errors import BenchmarkError

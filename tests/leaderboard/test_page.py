@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import make_benchmark
+from toy_benchmark import make_benchmark
 
 from leaderboard.agents import AgentSpec
 from leaderboard.report import write_report

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 import pytest
+from toy_benchmark import make_benchmark
 from toy_env import HOSTILE
 
 from leaderboard.board import OVERALL, read_entry
@@ -128,7 +129,6 @@ def test_incomplete_rows_show_a_dash(judge, toy, tmp_path, monkeypatch):
 
 
 def test_rows_of_another_version_are_refused(judge, tmp_path):
-    from conftest import make_benchmark
 
     judge("Random")
     judge("Expert", make_benchmark(tmp_path / "other", count=13))

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import make_benchmark
+from toy_benchmark import make_benchmark
 
 from leaderboard.agents import AgentSpec
 from leaderboard.benchmark import restrict
