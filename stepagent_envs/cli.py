@@ -183,6 +183,9 @@ def _data_import(world: World, path: Where, /, name: str = "official") -> None:
     known = "the known official data" if item.hash == data_module.importer(world).OFFICIAL_HASH else "not the full set"
     contents = ", ".join(f"{key} {count:,}" for key, count in item.counts.items())
     _console.print(f"{world}/{name}: {contents}\nhash {item.hash} ({known})\nin {escape(str(item.path))}")
+    problems = item.path / "problems.txt"
+    if problems.is_file():
+        _console.print(f"what was left out, and why: {escape(str(problems))}", style="yellow")
 
 
 def _data_fetch(world: World, /) -> None:
