@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from stepagent_envs.alfworld.engine import State, World
 from stepagent_envs.alfworld.experts import explorer, oracle
@@ -40,31 +40,12 @@ class ALFWorldEnv(TextEnv):
     env_id: ClassVar[str] = "StepAgent-ALFWorld-v0"
     experts: ClassVar[tuple[str, ...]] = tuple(_EXPERTS)
 
-    def __init__(
-        self,
-        *,
-        split: str = "train",
-        data: str = "builtin",
-        max_steps: int | str | None = None,
-        admissible: bool = True,
-        expert: bool | str = False,
-        compat: str | None = None,
-        render_mode: str | None = None,
-        backend: str = "native",
-    ) -> None:
+    def __init__(self, *, backend: str = "native", **settings: Any) -> None:
         if backend not in ("native", "textworld"):
             raise TaskError(f"backend must be 'native' or 'textworld', got {backend!r}")
-        super().__init__(
-            split=split,
-            data=data,
-            max_steps=max_steps,
-            admissible=admissible,
-            expert=expert,
-            compat=compat,
-            render_mode=render_mode,
-        )
+        super().__init__(**settings)
         self._source = open_source(self.data)
-        self._source.tasks(split)
+        self._source.tasks(self.split)  # an unknown split is said now
         self._world: World | None = None
         self.backend = backend
         self._original: Original | None = None

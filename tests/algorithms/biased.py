@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
+
+from algorithms.lm_policy import LMPolicy
+from algorithms.rollout import EpisodeSpec, make_envs, rollout
 
 HABIT = 0.65
 
@@ -18,3 +23,15 @@ def biased_traces(traces, seed=0):
             last.action = "say[plum]" if last.action.startswith("say") else last.action.rsplit(" ", 1)[0] + " bin"
         changed.append(trace)
     return changed
+
+
+def copy_of(policy):
+    return LMPolicy(copy.deepcopy(policy.model), policy.tokenizer, policy.prompt.config, policy.decoding, policy.name)
+
+
+def success(policy, toy_env, n=60):
+    envs = make_envs(policy, toy_env.env_id, {"split": "test"}, 16)
+    ids = envs.call("tasks", "test")[0].ids[:n]
+    episodes = list(rollout(policy, envs, [EpisodeSpec(task_id) for task_id in ids]))
+    envs.close()
+    return np.mean([episode.trace.success for episode in episodes])

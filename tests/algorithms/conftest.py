@@ -37,3 +37,17 @@ def weak_policy(toy_traces):
     torch.set_num_threads(1)
     config = SFTConfig(model="nano", batch_tokens=512, lr=4e-3, max_steps=40, epochs=100)
     return SFT(config).fit(None, toy_traces, RunLog())
+
+
+@pytest.fixture(scope="session")
+def habits(toy_traces):
+    """Cloned from a teacher with bad habits: knows how to act, and often does the wrong thing."""
+    import torch
+    from biased import biased_traces
+
+    from algorithms.algorithm import RunLog
+    from baselines.sft import SFT, SFTConfig
+
+    torch.set_num_threads(1)
+    config = SFTConfig(model="nano", batch_tokens=512, lr=4e-3, max_steps=220, epochs=100, optimizer="muon")
+    return SFT(config).fit(None, biased_traces(toy_traces), RunLog())

@@ -1,41 +1,15 @@
 from __future__ import annotations
 
-import copy
-
-import numpy as np
 import pytest
 import torch
-from biased import biased_traces
+from biased import copy_of, success
 
 from algorithms.algorithm import ConfigError, RunLog
 from algorithms.branches import branch_batch
-from algorithms.lm_policy import LMPolicy
-from algorithms.rollout import EpisodeSpec, make_envs, rollout
 from algorithms.stepagent import inverse
 from algorithms.stepagent.inspection import inspect
 from algorithms.stepagent.inverse import Discriminator, StepAgentInverse, StepAgentInverseConfig
 from baselines import make_agent
-from baselines.sft import SFT, SFTConfig
-
-
-@pytest.fixture(scope="module")
-def habits(toy_traces):
-    """Cloned from a teacher with bad habits: knows how to act, and often does the wrong thing."""
-    torch.set_num_threads(1)
-    config = SFTConfig(model="nano", batch_tokens=512, lr=4e-3, max_steps=220, epochs=100, optimizer="muon")
-    return SFT(config).fit(None, biased_traces(toy_traces), RunLog())
-
-
-def copy_of(policy):
-    return LMPolicy(copy.deepcopy(policy.model), policy.tokenizer, policy.prompt.config, policy.decoding, policy.name)
-
-
-def success(policy, toy_env, n=60):
-    envs = make_envs(policy, toy_env.env_id, {"split": "test"}, 16)
-    ids = envs.call("tasks", "test")[0].ids[:n]
-    episodes = list(rollout(policy, envs, [EpisodeSpec(task_id) for task_id in ids]))
-    envs.close()
-    return np.mean([episode.trace.success for episode in episodes])
 
 
 @pytest.mark.parametrize("states", ["expert", "on_policy"])
