@@ -39,7 +39,7 @@ class Original:
 
     def __init__(self, raw: Mapping[str, Any]) -> None:
         try:
-            import fast_downward  # type: ignore[import-untyped]  # noqa: F401
+            import fast_downward  # noqa: F401
             from textworld.core import EnvInfos
             from textworld.envs.pddl import PddlEnv
         except ImportError:
