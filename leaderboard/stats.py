@@ -14,6 +14,8 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
+from stepagent_envs.intervals import score_interval, wilson
+
 __all__ = [
     "RESAMPLES",
     "Paired",
@@ -41,27 +43,6 @@ _CHUNK = 4_000_000
 
 Floats = npt.NDArray[np.float64]
 Interval = tuple[float, float]
-
-
-def wilson(successes: int, trials: int, level: float = 0.95) -> Interval:
-    """Wilson score interval of a proportion (Wilson 1927). Covers well also at 0 and 1, unlike the normal one.
-
-    Args:
-        successes: between 0 and trials. trials: at least 1. level: of confidence, in (0, 1).
-    """
-    if not 0 <= successes <= trials or trials < 1:
-        raise ValueError(f"need 0 <= successes <= trials and trials >= 1, got {successes} and {trials}")
-    return _wilson(successes / trials, trials, level)
-
-
-def _wilson(p: float, n: int, level: float) -> Interval:
-    return _score_interval(p, n, NormalDist().inv_cdf(0.5 + level / 2))
-
-
-def _score_interval(p: float, n: float, z: float) -> Interval:
-    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return (0.0 if p == 0 else centre - half), (1.0 if p == 1 else centre + half)
 
 
 def t_quantile(p: float, df: float) -> float:
@@ -138,8 +119,8 @@ def effective_wilson(means: npt.ArrayLike, level: float = 0.95) -> Interval:
     n, p = x.size, float(x.mean())
     variance = float(x.var(ddof=1)) / n
     if variance == 0:
-        return _wilson(p, n, level)
-    return _score_interval(p, p * (1 - p) / variance, t_quantile(0.5 + level / 2, n - 1) if n > 4 else 3.0)
+        return score_interval(p, n, NormalDist().inv_cdf(0.5 + level / 2))
+    return score_interval(p, p * (1 - p) / variance, t_quantile(0.5 + level / 2, n - 1) if n > 4 else 3.0)
 
 
 def cluster_bootstrap(
@@ -163,7 +144,7 @@ def cluster_bootstrap(
     sums, sizes = _by_cluster(values, clusters)
     means = sums / sizes
     if np.ptp(means) == 0:
-        return _wilson(float(means[0]), len(means), level)
+        return score_interval(float(means[0]), len(means), NormalDist().inv_cdf(0.5 + level / 2))
     drawn = _means_of_resamples(sums, sizes, resamples, np.random.default_rng(seed))
     low, high = np.quantile(drawn, _tails(level, len(sums), expand))
     return float(low), float(high)

@@ -5,7 +5,6 @@ python -m stepagent_envs.alfworld.survey --data official
 
 from __future__ import annotations
 
-import math
 import random
 import statistics
 from collections import Counter
@@ -17,20 +16,12 @@ from stepagent_envs.alfworld.experts import explorer, oracle
 from stepagent_envs.alfworld.goal import TASK_TYPES
 from stepagent_envs.alfworld.sources import Source, open_source
 from stepagent_envs.alfworld.tables import ROOMS
+from stepagent_envs.intervals import wilson
 
-__all__ = ["games_table", "main", "players_table", "wilson"]
+__all__ = ["games_table", "main", "players_table"]
 
 Row = tuple[str, ...]
 STEP_LIMIT = 50
-
-
-def wilson(hits: int, total: int) -> tuple[float, float]:
-    """95 % interval of a share, after Wilson (1927)."""
-    z = 1.959963984540054
-    share, spread = hits / total, z * z / total
-    centre = (share + spread / 2) / (1 + spread)
-    half = z * math.sqrt(share * (1 - share) / total + spread / (4 * total)) / (1 + spread)
-    return centre - half, centre + half
 
 
 def _chance(rng: random.Random, world: World) -> str:

@@ -16,10 +16,11 @@ import gymnasium as gym
 
 import stepagent_envs  # noqa: F401  (registers the ids)
 from stepagent_envs.errors import DataError
+from stepagent_envs.intervals import wilson
 from stepagent_envs.webshop.env import WebShopEnv
 from stepagent_envs.webshop.goals import unit_hash
 
-__all__ = ["bench", "wilson"]
+__all__ = ["bench"]
 
 Row = tuple[str, str, str, str]
 
@@ -182,16 +183,6 @@ def _memory(data: str, prefix: str, workers: int, seed: int, small: bool) -> Row
     original = f"{_ORIGINAL_MEMORY:.0f} MB" if small else ""
     ratio = f"{_ORIGINAL_MEMORY / statistics.mean(sizes):.1f}" if small else ""
     return what, f"{statistics.mean(sizes):.0f} MB (most: {max(sizes):.0f} MB)", original, ratio
-
-
-def wilson(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson's 95 % interval of a rate (Wilson 1927, eq. for the score interval)."""
-    if not trials:
-        return 0.0, 1.0
-    rate, square = successes / trials, z * z
-    middle = (rate + square / (2 * trials)) / (1 + square / trials)
-    half = z / (1 + square / trials) * (rate * (1 - rate) / trials + square / (4 * trials * trials)) ** 0.5
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def _expert(env: WebShopEnv, prefix: str, name: str, split: str, episodes: int, seed: int) -> Row:
