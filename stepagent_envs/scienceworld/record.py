@@ -1,4 +1,4 @@
-"""Record gold paths: `python -m stepagent_envs.scienceworld.record --out gold.jsonl --train 8 --dev 2 --test 3`.
+"""Record gold paths: `python -m stepagent_envs.scienceworld.record --out gold.jsonl --splits official_dev=2 eto_seen`.
 
 The simulator searches a solution (0.5 to 23 s each), the environment plays it, and what it reached is appended to the
 output. Interrupted, it goes on where it stopped. `--pack` compresses such files into the one that the package ships;
@@ -25,24 +25,22 @@ LONGEST = 300
 """Actions of a gold path that are tried before it is given up."""
 
 
-def wanted(counts: dict[str, int], tasks: Iterable[str] | None = None) -> Iterator[tuple[str, int]]:
+def wanted(counts: dict[str, int | None], tasks: Iterable[str] | None = None) -> Iterator[tuple[str, int]]:
     """(task, variation) pairs, round-robin over tasks and splits, so that a recording cut short is balanced.
 
     Args:
-        counts: how many variations of each official split, spread evenly over it.
+        counts: how many variations of each task of a split, spread evenly over it; None for all.
         tasks: restrict to these tasks.
     """
-    queues: dict[str, list[tuple[int, tuple[str, int]]]] = {}
+    ranked: dict[tuple[str, int], float] = {}
     for split, count in counts.items():
         for name in catalogue.task_types():
-            if tasks is not None and name not in tasks:
-                continue
-            listed = [pair for pair in catalogue.pairs(f"official_{split}") if pair[0] == name]
-            count_here = min(count, len(listed))
-            picks = [listed[i * len(listed) // count_here] for i in range(count_here)]
-            queues.setdefault(name, []).extend(((i + 1) * 1000 // count, pair) for i, pair in enumerate(picks))
-    order = sorted((rank, name, pair[1], pair) for name, queue in queues.items() for rank, pair in queue)
-    return (pair for _, _, _, pair in order)
+            listed = [pair for pair in catalogue.pairs(split) if pair[0] == name and (tasks is None or name in tasks)]
+            here = len(listed) if count is None else min(count, len(listed))
+            for i in range(here):
+                pair = listed[i * len(listed) // here]
+                ranked[pair] = min((i + 1) / (count or here), ranked.get(pair, 2.0))
+    return iter(sorted(ranked, key=lambda pair: (ranked[pair], pair)))
 
 
 def play_gold(sim: simulator.Simulator, env: ScienceWorldEnv, task: str, variation: int) -> GoldPath:
@@ -149,8 +147,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m stepagent_envs.scienceworld.record", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="JSONL to append to, or the file to pack or check")
-    for split in catalogue.OWN_SPLITS:
-        parser.add_argument(f"--{split}", type=int, default=0, help=f"variations of each task's {split} split")
+    parser.add_argument(
+        "--splits", nargs="*", default=[], help="what to record: a split, or SPLIT=N for N variations of each task"
+    )
     parser.add_argument("--tasks", nargs="*", help="only these tasks")
     parser.add_argument("--pack", type=Path, nargs="*", help="recordings to join into --out (.jsonl.xz)")
     parser.add_argument("--check", action="store_true", help="play every path of --out again")
@@ -166,8 +165,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.pack:
         sys.stderr.write(json.dumps({"paths": pack(options.pack, options.out)}) + "\n")
     else:
-        counts = {split: getattr(options, split) for split in catalogue.OWN_SPLITS if getattr(options, split)}
-        record(options.out, wanted(counts, options.tasks))
+        named = (name.partition("=") for name in options.splits)
+        record(options.out, wanted({split: int(n) if n else None for split, _, n in named}, options.tasks))
     return 0
 
 

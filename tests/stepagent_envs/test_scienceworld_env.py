@@ -270,14 +270,16 @@ def test_copies_and_closed_envs_go_on_where_they_were(env: ScienceWorldEnv) -> N
 
 
 def test_wanted_is_balanced_from_the_start() -> None:
-    pairs = list(wanted({"train": 2, "test": 1}))
+    pairs = list(wanted({"official_train": 2, "official_test": 1}))
     assert len(pairs) == 90 and len({name for name, _ in pairs[:30]}) == 30
-    assert {name for name, _ in wanted({"dev": 1}, ["melt"])} == {"melt"}
+    assert {name for name, _ in wanted({"official_dev": 1}, ["melt"])} == {"melt"}
+    assert sorted(wanted({"eto_seen": None})) == list(catalogue.pairs("eto_seen"))
 
 
 def test_recording_resumes_and_packs(tmp_path, capsys) -> None:  # type: ignore[no-untyped-def]
     out = tmp_path / "gold.jsonl"
-    arguments = ["--out", str(out), "--train", "1", "--tasks", "lifespan-longest-lived", "power-component"]
+    tasks = ["lifespan-longest-lived", "power-component"]
+    arguments = ["--out", str(out), "--splits", "official_train=1", "--tasks", *tasks]
     assert record_main(arguments) == 0
     whole = out.read_bytes()
     out.write_bytes(whole[:-20])  # killed while it wrote
