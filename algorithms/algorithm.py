@@ -109,12 +109,26 @@ class RunLog:
     Args:
         folder: the run's folder; None keeps the metrics in memory only.
         progress: show a progress bar on the terminal; or who is told (description, done, total, text) instead.
+        resume: go on with a run that was cut off, from its last checkpoint. Without it, a folder that holds a run is
+            refused: nothing is overwritten.
+
+    Raises:
+        ConfigError: the folder holds a run and `resume` is off, or the other way round.
     """
 
     def __init__(
-        self, folder: str | Path | None = None, progress: bool | Callable[[str, float, float, str], None] = False
+        self,
+        folder: str | Path | None = None,
+        progress: bool | Callable[[str, float, float, str], None] = False,
+        resume: bool = False,
     ) -> None:
         self.folder = None if folder is None else Path(folder)
+        self.resume = resume
+        holds_run = self.folder is not None and (self.folder / "config.json").is_file()
+        if resume and not holds_run:
+            raise ConfigError(f"{self.folder}: there is no run to resume")
+        if holds_run and not resume:
+            raise ConfigError(f"{self.folder} holds a run already: resume it, or choose another folder")
         self.records: list[dict[str, Any]] = []
         self._progress = progress
         self._started = time.perf_counter()
@@ -124,7 +138,7 @@ class RunLog:
 
     def config(self, algorithm: Algorithm, env: EnvSpec) -> None:
         """Save the resolved config, so that the run can be repeated from the file."""
-        if self.folder is None:
+        if self.folder is None or self.resume:
             return
         content = {
             "algorithm": f"{type(algorithm).__module__}:{type(algorithm).__qualname__}",

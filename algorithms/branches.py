@@ -64,6 +64,11 @@ class BranchedBatch:
     expert_end: torch.Tensor
     novice_end: torch.Tensor
 
+    @property
+    def tokens(self) -> int:
+        """Tokens that a pass reads, padding included."""
+        return self.ids.numel()
+
 
 def branch_batch(items: Sequence[Branched]) -> BranchedBatch:
     """Lay out sequences and their branches."""

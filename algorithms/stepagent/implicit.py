@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
 from algorithms.algorithm import Algorithm, EnvSpec, RunLog
 from algorithms.branches import branch_batch, branched_logprobs, group_by_length
 from algorithms.lm_policy import LMPolicy
 from algorithms.losses import dpo_loss
-from algorithms.optim import OPTIMIZERS, optimizers
 from algorithms.policy import Policy
-from algorithms.stepagent.cycles import CycleConfig, begin, cycles
+from algorithms.stepagent.cycles import CycleConfig, cycles
 from algorithms.stepagent.inspection import Inspection
+from algorithms.training import Trainer, frozen_copy, starting_policy
 
 __all__ = ["StepAgentImplicit", "StepAgentImplicitConfig"]
 
@@ -32,19 +30,13 @@ class StepAgentImplicitConfig(CycleConfig):
     nll_weight: float = 0.3
     """Weight of the expert actions' negative log-likelihood, agreeing states included: it keeps the preferred actions
     from becoming unlikely along with the others."""
-    optimizer: str = "adamw"
-    """"adamw" or "muon"."""
-    weight_decay: float = 0.0
-    """Of the optimiser, on matrices only."""
 
     def validate(self) -> None:
         """See `AlgorithmConfig.validate`."""
         super().validate()
         self.require("reference", self.reference in ("initial", "cycle"), "'initial' or 'cycle'")
-        self.require("optimizer", self.optimizer in OPTIMIZERS, f"one of {list(OPTIMIZERS)}")
         self.require("beta", self.beta > 0, "above 0")
-        for name in ("nll_weight", "weight_decay"):
-            self.require(name, getattr(self, name) >= 0, "at least 0")
+        self.require("nll_weight", self.nll_weight >= 0, "at least 0")
 
 
 class StepAgentImplicit(Algorithm):
@@ -61,32 +53,19 @@ class StepAgentImplicit(Algorithm):
     def train(self, policy: Policy | None, env: EnvSpec, log: RunLog) -> LMPolicy:
         """See `Algorithm.train`. It needs a policy to start from, usually one trained with SFT."""
         config: StepAgentImplicitConfig = self.config
-        policy = begin(self.name, policy, config)
+        policy = starting_policy(self.name, policy)
         log.config(self, env)
-        rng = np.random.default_rng(config.seed)
-        reference = copy.deepcopy(policy.model).eval()
-        optimisers = optimizers(policy.model, config.optimizer, config.lr, config.weight_decay)
-        with log.progress(f"{self.name}: cycles", total=config.cycles) as update:
-            for cycle, found in cycles(policy, env, config, rng):
+        reference = frozen_copy(policy.model)
+        with Trainer(self.name, policy, env, config, log, {"reference": reference}) as trainer:
+            for found in cycles(trainer, config):
                 if config.reference == "cycle":
                     reference.load_state_dict(policy.model.state_dict())
-                metrics = self._reflect(policy, reference, optimisers, found, rng)
-                log.metrics("cycle", cycle=cycle, agreement=found.agreement, steps=found.steps, **metrics)
-                update(cycle + 1, f"agreement {found.agreement:.3f}, loss {metrics['loss']:.3f}")
-        policy.forget()
-        policy.name = self.name
+                trainer.record(**self._reflect(trainer, reference, found))
         return policy
 
-    def _reflect(
-        self,
-        policy: LMPolicy,
-        reference: Any,
-        optimisers: list[torch.optim.Optimizer],
-        found: Inspection,
-        rng: np.random.Generator,
-    ) -> dict[str, float]:
+    def _reflect(self, trainer: Trainer, reference: Any, found: Inspection) -> dict[str, float]:
         """One cycle's updates; returns the means of what the loss says."""
-        config = self.config
+        config, model = self.config, trainer.policy.model
         groups = group_by_length(found.items, config.batch_tokens)
         prepared = []
         for group in groups:
@@ -95,14 +74,13 @@ class StepAgentImplicit(Algorithm):
                 prepared.append((batch, branched_logprobs(reference, batch)))
         total, done = config.epochs * len(prepared), 0
         sums: dict[str, float] = {}
-        policy.model.train()
+        model.train()
         for _ in range(config.epochs):
-            for i in rng.permutation(len(prepared)):
+            for i in trainer.rng.permutation(len(prepared)):
+                if trainer.exhausted:
+                    break
                 batch, (ref_expert, ref_novice) = prepared[int(i)]
-                for optimiser in optimisers:
-                    for parameters in optimiser.param_groups:
-                        parameters["lr"] = config.lr * (1 - 0.9 * done / total)
-                expert, novice = branched_logprobs(policy.model, batch)
+                expert, novice = branched_logprobs(model, batch)
                 result = dpo_loss(
                     expert,
                     novice,
@@ -113,17 +91,13 @@ class StepAgentImplicit(Algorithm):
                     nll_weight=config.nll_weight,
                     chosen_tokens=batch.expert_tokens.to(expert.device),
                 )
-                policy.model.zero_grad(set_to_none=True)
-                result.loss.backward()
-                torch.nn.utils.clip_grad_norm_(policy.model.parameters(), config.clip)
-                for optimiser in optimisers:
-                    optimiser.step()
+                trainer.update(result.loss, tokens=batch.tokens, lr_scale=1 - 0.9 * done / total)
                 done += 1
                 values = {
                     "loss": result.loss, "preference": result.preference, "nll": result.nll, "margin": result.margin,
                     "accuracy": result.accuracy, "chosen_gain": (expert - ref_expert).mean(),
                 }  # fmt: skip
                 for name, value in values.items():
-                    sums[name] = sums.get(name, 0.0) + float(value.detach()) / total
-        policy.model.eval()
-        return sums
+                    sums[name] = sums.get(name, 0.0) + float(value.detach())
+        model.eval()
+        return {name: value / max(1, done) for name, value in sums.items()}

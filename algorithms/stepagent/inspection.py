@@ -6,16 +6,16 @@ answer from any state (where the world allows it), so the states may also be tho
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from algorithms.algorithm import ConfigError, EnvSpec
+from algorithms.algorithm import ConfigError
 from algorithms.branches import Branched
 from algorithms.lm_policy import LMPolicy
 from algorithms.policy import Act, History, Policy
 from algorithms.prompts import segments_of_trace
-from algorithms.rollout import EpisodeSpec, make_envs, rollout
+from algorithms.rollout import EpisodeSpec
 from stepagent_envs.traces import Trace
 
 __all__ = ["STATES", "Inspection", "inspect"]
@@ -72,43 +72,34 @@ class _Inspector(Policy):
 
 def inspect(
     novice: LMPolicy,
-    env: EnvSpec,
+    play: Callable[[Policy, Sequence[EpisodeSpec]], list[Trace]],
     task_ids: Sequence[str],
     *,
     states: str = "expert",
     expert: str | None = None,
     seed: int = 0,
-    num_envs: int = 32,
 ) -> Inspection:
     """Let novice and expert act in the same states of some tasks.
 
     Args:
         novice: acts as its decoding says; drawing (temperature above 0) is what the paper does.
-        env: where. An expert that does not know what to do ends the comparison in that state, not the episode.
+        play: plays episodes (`Trainer.play`). An expert that does not know what to do ends the comparison in that
+            state, not the episode.
         task_ids: which tasks, each once.
         states: "expert" (the expert's action is carried out) or "on_policy" (the novice's is).
         expert: the expert's name; None takes the world's first.
         seed: of the novice's draws.
-        num_envs: episodes played at once.
     """
     if states not in STATES:
         raise ConfigError(f"inspection must be one of {list(STATES)}, got {states!r}")
     inspector = _Inspector(novice, states, expert)
-    envs = make_envs(inspector, env.env_id, {"split": env.split, **env.settings}, min(num_envs, len(task_ids)))
-    specs = [EpisodeSpec(task_id, seed + i) for i, task_id in enumerate(task_ids)]
     found = Inspection([], 0, 0, 0, 0.0)
-    solved = 0
-    try:
-        for episode in rollout(inspector, envs, specs):
-            if episode.trace is None:
-                raise RuntimeError(f"inspection of {episode.spec.task_id} failed: {episode.error}")
-            found.episodes += 1
-            solved += episode.trace.success
-            _compare(found, novice, episode.trace, inspector.acts.pop(episode.spec.task_id), states)
-    finally:
-        envs.close()
-    found.success = solved / max(1, found.episodes)
-    found.items.sort(key=_order)  # episodes end in an order that depends on the batch
+    traces = play(inspector, [EpisodeSpec(task_id, seed + i) for i, task_id in enumerate(task_ids)])
+    for trace in traces:
+        _compare(found, novice, trace, inspector.acts.pop(trace.task_id), states)
+    found.episodes = len(traces)
+    found.success = sum(trace.success for trace in traces) / max(1, len(traces))
+    found.items.sort(key=_order)
     return found
 
 

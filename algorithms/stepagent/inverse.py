@@ -15,7 +15,8 @@ from algorithms.lm_policy import LMPolicy
 from algorithms.losses import categorical_entropy, discriminator_loss, inverse_reward, ppo_policy_loss, value_loss
 from algorithms.policy import Policy
 from algorithms.returns import gae
-from algorithms.stepagent.cycles import CycleConfig, begin, cycles
+from algorithms.stepagent.cycles import CycleConfig, cycles
+from algorithms.training import Trainer, policy_optimizers, starting_policy
 
 __all__ = ["Discriminator", "StepAgentInverse", "StepAgentInverseConfig"]
 
@@ -105,43 +106,38 @@ class StepAgentInverse(Algorithm):
     def train(self, policy: Policy | None, env: EnvSpec, log: RunLog) -> LMPolicy:
         """See `Algorithm.train`. It needs a policy to start from, usually one trained with SFT."""
         config: StepAgentInverseConfig = self.config
-        policy = begin(self.name, policy, config)
+        policy = starting_policy(self.name, policy)
         log.config(self, env)
-        rng = np.random.default_rng(config.seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.discriminator = Discriminator(policy.model)
             self.value = torch.nn.Linear(self.discriminator.head.in_features, 1).to(policy.model.device)
-        self.judge = torch.optim.AdamW(self.discriminator.parameters(), lr=config.discriminator_lr, weight_decay=0.01)
-        own = [p for p in policy.model.parameters() if p.requires_grad]
-        self.actor = torch.optim.AdamW(
-            [{"params": own, "lr": config.lr}, {"params": self.value.parameters(), "lr": 1e-2}], weight_decay=0.0
-        )
-        with log.progress(f"{self.name}: cycles", total=config.cycles) as update:
-            for cycle, found in cycles(policy, env, config, rng):
+        modules = {"discriminator": self.discriminator, "value": self.value}
+        optimizers = {
+            "policy": policy_optimizers(policy, config),
+            "value": [torch.optim.AdamW(self.value.parameters(), lr=1e-2, weight_decay=0.0)],
+            "discriminator": [
+                torch.optim.AdamW(self.discriminator.parameters(), lr=config.discriminator_lr, weight_decay=0.01)
+            ],
+        }
+        with Trainer(self.name, policy, env, config, log, modules, optimizers) as trainer:
+            for found in cycles(trainer, config):
                 groups = group_by_length(found.items, config.batch_tokens)
                 batches = [branch_batch([found.items[i] for i in group]) for group in groups]
-                metrics = self._discriminate(batches, rng)
-                metrics |= self._improve(policy, batches, rng)
-                log.metrics("cycle", cycle=cycle, agreement=found.agreement, steps=found.steps, **metrics)
-                update(cycle + 1, f"agreement {found.agreement:.3f}, reward {metrics['reward']:.3f}")
-        policy.forget()
-        policy.name = self.name
+                trainer.record(**self._discriminate(trainer, batches))
+                trainer.record(**self._improve(trainer, batches))
         return policy
 
-    def _discriminate(self, batches: list[BranchedBatch], rng: np.random.Generator) -> dict[str, float]:
+    def _discriminate(self, trainer: Trainer, batches: list[BranchedBatch]) -> dict[str, float]:
         """Train D on a cycle's pairs; both sides weigh the same, for every step has one of each."""
         losses, right, count = 0.0, 0.0, 0
         self.discriminator.train()
         rounds = self.config.discriminator_epochs
         for _ in range(rounds):
-            for i in rng.permutation(len(batches)):
+            for i in trainer.rng.permutation(len(batches)):
                 novice, expert = self.discriminator(batches[int(i)])
                 loss = discriminator_loss(novice, expert)
-                self.judge.zero_grad(set_to_none=True)
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(self.discriminator.parameters(), self.config.clip)
-                self.judge.step()
+                trainer.update(loss, "discriminator", tokens=batches[int(i)].tokens)
                 losses += float(loss.detach()) / (rounds * len(batches))
                 differ = batches[int(i)].branched
                 right += float((novice[differ] > expert[differ]).sum())
@@ -162,9 +158,9 @@ class StepAgentInverse(Algorithm):
     def _values(self, hidden: torch.Tensor, batch: BranchedBatch) -> torch.Tensor:
         return self.value(hidden[batch.state[:, 0], batch.state[:, 1]].detach()).squeeze(-1)
 
-    def _improve(self, policy: LMPolicy, batches: list[BranchedBatch], rng: np.random.Generator) -> dict[str, float]:
+    def _improve(self, trainer: Trainer, batches: list[BranchedBatch]) -> dict[str, float]:
         """PPO on the novice's actions of a cycle."""
-        config = self.config
+        config, policy = self.config, trainer.policy
         policy.model.eval()
         seen = [self._prepare(policy, batch) for batch in batches]
         estimates = [self._advantages(batch, r, v) for batch, (r, v, _) in zip(batches, seen, strict=True)]
@@ -174,15 +170,19 @@ class StepAgentInverse(Algorithm):
             _Prepared(batch, logprobs, (advantages - mean) / deviation, targets)
             for batch, (_, _, logprobs), (advantages, targets) in zip(batches, seen, estimates, strict=True)
         ]
-        total = config.epochs * len(prepared)
-        sums = dict.fromkeys(("entropy", "clip_fraction", "kl", "value_loss"), 0.0)
+        done = 0
+        sums = dict.fromkeys(("entropy", "clip_fraction", "approx_kl", "value_loss"), 0.0)
         policy.model.train()
         for _ in range(config.epochs):
-            for i in rng.permutation(len(prepared)):
-                for name, value in self._update(policy, prepared[int(i)]).items():
-                    sums[name] += value / total
+            for i in trainer.rng.permutation(len(prepared)):
+                if trainer.exhausted:
+                    break
+                done += 1
+                for name, value in self._update(trainer, prepared[int(i)]).items():
+                    sums[name] += value
         policy.model.eval()
-        return {"reward": float(torch.cat([reward for reward, _, _ in seen]).mean()), **sums}
+        reward = float(torch.cat([reward for reward, _, _ in seen]).mean())
+        return {"reward": reward, **{name: value / max(1, done) for name, value in sums.items()}}
 
     def _advantages(
         self, batch: BranchedBatch, reward: torch.Tensor, value: torch.Tensor
@@ -197,8 +197,8 @@ class StepAgentInverse(Algorithm):
             advantages[steps], targets[steps] = a[0], t[0]
         return advantages, targets
 
-    def _update(self, policy: LMPolicy, at: _Prepared) -> dict[str, float]:
-        config, batch, model = self.config, at.batch, policy.model
+    def _update(self, trainer: Trainer, at: _Prepared) -> dict[str, float]:
+        config, batch, model = self.config, at.batch, trainer.policy.model
         hidden = branched_hidden(model.base_model, batch)
         _, logprobs = branched_logprobs(model, batch, hidden)
         result = ppo_policy_loss(logprobs[None], at.old_logprobs[None], at.advantages[None], clip=config.clip_ratio)
@@ -206,14 +206,11 @@ class StepAgentInverse(Algorithm):
         entropy = categorical_entropy(model.get_output_embeddings()(hidden[places[:, 0], places[:, 1]]).float()).mean()
         error = value_loss(self._values(hidden, batch)[None], at.targets[None])
         loss = result.loss - config.entropy_weight * entropy + config.value_weight * error
-        self.actor.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-        self.actor.step()
+        trainer.update(loss, "policy", "value", tokens=batch.tokens)
         return {
             "entropy": float(entropy.detach()),
             "clip_fraction": float(result.clip_fraction),
-            "kl": float(result.approx_kl),
+            "approx_kl": float(result.approx_kl),
             "value_loss": float(error.detach()),
         }
 

@@ -6,8 +6,10 @@ import copy
 
 import numpy as np
 
+from algorithms.algorithm import RunLog
 from algorithms.lm_policy import LMPolicy
 from algorithms.rollout import EpisodeSpec, make_envs, rollout
+from algorithms.training import Trainer, TrainingConfig
 
 HABIT = 0.65
 
@@ -27,6 +29,11 @@ def biased_traces(traces, seed=0):
 
 def copy_of(policy):
     return LMPolicy(copy.deepcopy(policy.model), policy.tokenizer, policy.prompt.config, policy.decoding, policy.name)
+
+
+def player(policy, toy_env, num_envs=32):
+    """What plays episodes for an inspection."""
+    return Trainer("test", policy, toy_env, TrainingConfig(num_envs=num_envs), RunLog()).play
 
 
 def success(policy, toy_env, n=60):

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from biased import copy_of, success
+from biased import copy_of, player, success
 
 from algorithms.algorithm import ConfigError, RunLog
 from algorithms.branches import branch_batch, branched_logprobs
@@ -25,13 +25,13 @@ def test_inspection_finds_both_sides_actions_in_the_same_states(habits, toy_env,
     novice = LMPolicy(
         habits.model, habits.tokenizer, habits.prompt.config, replace(habits.decoding, temperature=1.0), "novice"
     )
-    found = inspect(novice, toy_env, tasks(toy_env, 40), states=states, seed=3)
+    found = inspect(novice, player(novice, toy_env), tasks(toy_env, 40), states=states, seed=3)
     assert found.episodes == 40
     assert (found.success == 1.0) == (states == "expert")
     assert 0 < found.agreed < found.steps
     branches = [ids for item in found.items for ids in item.branches.values()]
     assert len(branches) == found.steps and branches.count(None) == found.agreed
-    again = inspect(novice, toy_env, tasks(toy_env, 40), states=states, seed=3, num_envs=7)
+    again = inspect(novice, player(novice, toy_env, 7), tasks(toy_env, 40), states=states, seed=3)
     assert [(i.segment.ids, i.branches) for i in again.items] == [(i.segment.ids, i.branches) for i in found.items]
     with torch.no_grad():
         expert, other = branched_logprobs(novice.model, branch_batch(found.items))
@@ -51,7 +51,7 @@ def test_implicit_corrects_habits_and_agreement_rises(habits, toy_env, states):
     policy = StepAgentImplicit(config).train(copy_of(habits), toy_env, log)
     assert start < 0.6
     assert success(policy, toy_env) >= start + 0.25
-    agreement = [record["agreement"] for record in log.records if record["kind"] == "cycle"]
+    agreement = [record["agreement"] for record in log.records if record["kind"] == "round"]
     assert agreement[-1] > agreement[0] + 0.03
     assert policy.name == "stepagent-implicit"
 

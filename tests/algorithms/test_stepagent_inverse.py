@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from biased import copy_of, success
+from biased import copy_of, player, success
 
 from algorithms.algorithm import ConfigError, RunLog
 from algorithms.branches import branch_batch
@@ -20,7 +20,7 @@ def test_inverse_corrects_habits_and_agreement_rises(habits, toy_env, states):
     policy = StepAgentInverse(config).train(copy_of(habits), toy_env, log)
     assert start < 0.6
     assert success(policy, toy_env) >= start + 0.2
-    cycles = [record for record in log.records if record["kind"] == "cycle"]
+    cycles = [record for record in log.records if record["kind"] == "round"]
     assert cycles[-1]["agreement"] > cycles[0]["agreement"] + 0.03
     assert max(record["discriminator_accuracy"] for record in cycles) > 0.7
 
@@ -34,7 +34,7 @@ def test_the_opposite_reward_does_not_help(habits, toy_env, monkeypatch):
 
 def test_where_both_do_the_same_the_discriminator_sees_one_pair(habits, toy_env):
     world = toy_env.make()
-    found = inspect(habits, toy_env, world.unwrapped.tasks("train").ids[:20])
+    found = inspect(habits, player(habits, toy_env), world.unwrapped.tasks("train").ids[:20])
     batch = branch_batch(found.items)
     discriminator = Discriminator(habits.model)
     torch.nn.init.normal_(discriminator.head.weight)

@@ -1,0 +1,396 @@
+"""What every training loop of a language model shares: updates, budgets, evaluation, checkpoints that resume exactly.
+
+A loop of an algorithm reads
+
+    trainer = Trainer(self.name, policy, env, config, log)
+    with trainer:
+        for _ in trainer.rounds(config.iterations):
+            traces = trainer.play(trainer.sampler(1.0), specs)
+            …
+            trainer.update(loss, tokens=n)
+            …
+            trainer.record(agreement=0.8)
+    return trainer.policy
+
+After every round the whole state can be written (`save_every`), and a run that was killed goes on from there: it
+computes what it would have computed, number for number, on the same machine and with the same number of threads.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+
+from algorithms.algorithm import AlgorithmConfig, ConfigError, EnvSpec, RunLog
+from algorithms.evaluation import evaluate, play
+from algorithms.lm_policy import LMPolicy
+from algorithms.optim import OPTIMIZERS, optimizers
+from algorithms.policy import Policy
+from algorithms.rollout import EpisodeSpec, make_envs
+from stepagent_envs.traces import Trace
+from stepagent_envs.vector import TextVectorEnv
+
+__all__ = ["Trainer", "TrainingConfig", "frozen_copy", "policy_optimizers", "starting_policy"]
+
+_FORMAT = 1
+STATE_FILE = "state.pt"
+_COUNTS = ("round", "step", "tokens", "env_steps")
+_MAY_CHANGE = ("max_minutes", "max_tokens", "max_env_steps")  # a run may be given more time than it was
+
+
+@dataclass(frozen=True)
+class TrainingConfig(AlgorithmConfig):
+    """Fields of everything that trains a language model."""
+
+    optimizer: str = "adamw"
+    """"adamw", or "muon": Muon on the inner matrices (learns from scratch in fewer tokens), AdamW on the rest."""
+    lr: float = 2e-4
+    """Peak learning rate of the policy."""
+    weight_decay: float = 0.0
+    """Of the optimiser, on matrices only."""
+    beta2: float = 0.98
+    """Second moment's decay of AdamW."""
+    clip: float = 1.0
+    """Largest norm of the gradient."""
+    batch_tokens: int = 2048
+    """The most tokens in a batch, padding included."""
+    num_envs: int = 32
+    """Episodes played at once."""
+    max_tokens: int | None = None
+    """Stop once so many tokens have passed through the optimiser; None: no such limit."""
+    max_env_steps: int | None = None
+    """Stop once so many env steps were taken for training (evaluation apart); None: no such limit."""
+    eval_every: int = 0
+    """Rounds between two evaluations on `eval_split`; 0: none."""
+    eval_split: str = "dev"
+    """Split to evaluate on while training, for early stopping. Never a test split."""
+    eval_tasks: int | None = 100
+    """How many of its tasks, the first ones; None: all."""
+    patience: int | None = None
+    """Stop after so many evaluations without a better score; None: never. Where there are evaluations, the weights of
+    the best one are the result."""
+    save_every: int = 1
+    """Rounds between two checkpoints to resume from; 0: none."""
+
+    def validate(self) -> None:
+        """See `AlgorithmConfig.validate`."""
+        super().validate()
+        self.require("optimizer", self.optimizer in OPTIMIZERS, f"one of {list(OPTIMIZERS)}")
+        self.require("lr", 0 < self.lr < 1, "above 0 and below 1")
+        self.require("weight_decay", self.weight_decay >= 0, "at least 0")
+        self.require("beta2", 0 <= self.beta2 < 1, "at least 0 and below 1")
+        self.require("clip", self.clip > 0, "above 0")
+        for name in ("batch_tokens", "num_envs"):
+            self.require(name, getattr(self, name) >= 1, "at least 1")
+        for name in ("max_tokens", "max_env_steps", "eval_tasks", "patience"):
+            self.require(name, getattr(self, name) is None or getattr(self, name) >= 1, "at least 1, or None")
+        for name in ("eval_every", "save_every"):
+            self.require(name, getattr(self, name) >= 0, "at least 0")
+        self.require("patience", self.patience is None or self.eval_every > 0, "None without eval_every")
+
+
+def starting_policy(name: str, policy: Policy | None) -> LMPolicy:
+    """The policy that a training starts from.
+
+    Raises:
+        ConfigError: there is none, or it is no language model.
+    """
+    if not isinstance(policy, LMPolicy):
+        raise ConfigError(f"{name} needs an LMPolicy to start from: train one with sft, and give it as --init")
+    return policy
+
+
+class Trainer:
+    """A training in progress.
+
+    Args:
+        name: the algorithm's.
+        policy: what is trained, in place.
+        env: where.
+        config: limits, optimiser, evaluation.
+        log: where the metrics go, and whence a run that was cut off is resumed (`RunLog.resume`).
+        modules: other modules that belong to the run (a reference, a value head, a discriminator), by name.
+        optimizers: by name; None makes "policy" as the config says.
+
+    Attributes:
+        rng: draws whatever the loop has to draw.
+        round, step, tokens, env_steps: so far: rounds, updates, tokens through the optimiser, env steps for training.
+        extra: whatever else the loop must keep across a resumption (tensors, numbers, strings, lists and dicts).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        policy: LMPolicy,
+        env: EnvSpec,
+        config: TrainingConfig,
+        log: RunLog,
+        modules: Mapping[str, torch.nn.Module] | None = None,
+        optimizers: Mapping[str, Sequence[torch.optim.Optimizer]] | None = None,
+    ) -> None:
+        self.name, self.policy, self.env, self.config, self.log = name, policy, env, config, log
+        self.modules: dict[str, torch.nn.Module] = {"policy": policy.model, **(modules or {})}
+        self.optimizers = dict(optimizers or {"policy": policy_optimizers(policy, config)})
+        self.rng = np.random.default_rng(config.seed)
+        self.round = self.step = self.tokens = self.env_steps = 0
+        self.extra: dict[str, Any] = {}
+        self._before = 0.0  # seconds of the parts before a resumption
+        self._started = time.perf_counter()
+        self._best: dict[str, Any] | None = None
+        self._since_best = 0
+        self._envs: dict[tuple[Any, ...], TextVectorEnv] = {}
+        self._metrics: dict[str, Any] = {}
+        self._torch_state: torch.Tensor | None = None
+
+    # --- the frame of a loop ---------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Trainer:
+        """Seed dropout and the like; go on from the log's checkpoint if it asks for that."""
+        if self.config.threads:
+            torch.set_num_threads(self.config.threads)
+        self._torch_state = torch.get_rng_state()
+        torch.manual_seed(self.config.seed)
+        self._started = time.perf_counter()
+        if self.log.resume:
+            self._load()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for envs in self._envs.values():
+            envs.close()
+        self._envs.clear()
+        assert self._torch_state is not None
+        torch.set_rng_state(self._torch_state)
+        if kind is None:
+            if self._best is not None:
+                self.policy.model.load_state_dict(self._best["weights"])
+            self.policy.model.eval()
+            self.policy.forget()
+            self.policy.name = self.name
+
+    def rounds(self, number: int) -> Iterator[int]:
+        """Count rounds until the number, a budget or the patience is used up; after each: evaluate, report, save."""
+        with self.log.progress(f"{self.name}: rounds", total=number) as update:
+            if self.round == 0 and self.config.eval_every:
+                self._evaluate()
+            while self.round < number and not self.exhausted and not self._out_of_patience:
+                self._metrics = {}
+                yield self.round
+                self.round += 1
+                self.policy.forget()
+                self.log.metrics("round", **self._counts(), **self._metrics)
+                if self.config.eval_every and self.round % self.config.eval_every == 0:
+                    self._evaluate()
+                if self.config.save_every and (self.round % self.config.save_every == 0 or self.round == number):
+                    self.save()
+                update(self.round, ", ".join(f"{k} {v:.3g}" for k, v in self._metrics.items() if _shown(v)))
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the training so far, earlier parts of a resumed run included."""
+        return self._before + time.perf_counter() - self._started
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether a budget (minutes, tokens, env steps) is used up. Loops may ask in the midst of a round."""
+        config = self.config
+        return (
+            (config.max_minutes is not None and self.seconds >= 60 * config.max_minutes)
+            or (config.max_tokens is not None and self.tokens >= config.max_tokens)
+            or (config.max_env_steps is not None and self.env_steps >= config.max_env_steps)
+        )
+
+    @property
+    def _out_of_patience(self) -> bool:
+        return self.config.patience is not None and self._since_best >= self.config.patience
+
+    def record(self, **values: Any) -> None:
+        """Metrics of the current round."""
+        self._metrics.update(values)
+
+    def _counts(self) -> dict[str, Any]:
+        counts = {name: getattr(self, name) for name in _COUNTS}
+        return {"algorithm": self.name, **counts, "train_seconds": self.seconds}
+
+    # --- acting ----------------------------------------------------------------------------------------------------
+
+    def sampler(self, temperature: float) -> LMPolicy:
+        """The policy as it is now, drawing its actions (temperature 0: the most likely ones)."""
+        policy = self.policy
+        decoding = replace(policy.decoding, temperature=temperature)
+        return LMPolicy(policy.model, policy.tokenizer, policy.prompt.config, decoding, "novice")
+
+    def draw_tasks(self, number: int | None) -> list[str]:
+        """Tasks of the training split, each at most once, in random order; None: all."""
+        envs = self._envs_for(self.policy)
+        ids = envs.call("tasks", self.env.split)[0].ids
+        return [ids[int(i)] for i in self.rng.permutation(len(ids))[: len(ids) if number is None else number]]
+
+    def play(self, policy: Policy, specs: Sequence[EpisodeSpec]) -> list[Trace]:
+        """Play episodes on the training split, in the order of `specs`, and count their steps.
+
+        Raises:
+            RuntimeError: the policy broke down.
+        """
+        traces = []
+        for episode in play(policy, self._envs_for(policy), specs):
+            if episode.trace is None:
+                raise RuntimeError(f"{self.name}: the policy broke down in {episode.spec.task_id}: {episode.error}")
+            self.env_steps += len(episode.trace.steps)
+            traces.append(episode.trace)
+        return traces
+
+    def _envs_for(self, policy: Policy) -> TextVectorEnv:
+        key = (policy.expert, policy.admissible)
+        if key not in self._envs:
+            settings = {"split": self.env.split, **self.env.settings}
+            self._envs[key] = make_envs(policy, self.env.env_id, settings, self.config.num_envs)
+        return self._envs[key]
+
+    # --- learning --------------------------------------------------------------------------------------------------
+
+    def update(self, loss: torch.Tensor, *names: str, tokens: int = 0, lr_scale: float = 1.0) -> float:
+        """One update.
+
+        Args:
+            loss: scalar.
+            names: of the optimisers that take a step; none named: "policy".
+            tokens: how many tokens the loss read.
+            lr_scale: factor on every learning rate.
+
+        Returns:
+            Norm of the policy's gradient before it was clipped (the sum of those of several optimisers).
+        """
+        chosen = [optimizer for name in names or ("policy",) for optimizer in self.optimizers[name]]
+        for optimizer in chosen:
+            optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        parameters = [p for optimizer in chosen for group in optimizer.param_groups for p in group["params"]]
+        norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.config.clip))
+        for optimizer in chosen:
+            for group in optimizer.param_groups:
+                group["lr"] = group.setdefault("peak_lr", group["lr"]) * lr_scale
+            optimizer.step()
+        self.step += 1
+        self.tokens += tokens
+        return norm
+
+    def _evaluate(self) -> None:
+        """Play on the evaluation split and remember the weights if they are the best so far."""
+        config = self.config
+        self.policy.forget()
+        found = evaluate(self.policy, self.env, config.eval_split, config.eval_tasks, config.num_envs)
+        self.policy.forget()
+        self.log.metrics(
+            "eval",
+            **self._counts(),
+            split=config.eval_split,
+            episodes=found.episodes,
+            success=found.success,
+            score=found.score,
+            episode_steps=found.steps,
+        )
+        if self._best is None or found.score > self._best["score"]:
+            weights = {name: value.detach().cpu().clone() for name, value in self.policy.model.state_dict().items()}
+            self._best = {"score": found.score, "round": self.round, "weights": weights}
+            self._since_best = 0
+        else:
+            self._since_best += 1
+
+    # --- checkpoints -----------------------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        """Write all that the run needs to go on; the file appears whole or not at all."""
+        if self.log.folder is None:
+            return
+        content = {
+            "format": _FORMAT,
+            "algorithm": self.name,
+            "config": self.config.to_dict(),
+            "counts": {
+                **{n: getattr(self, n) for n in ("round", "step", "tokens", "env_steps")},
+                "seconds": self.seconds,
+            },
+            "modules": {name: module.state_dict() for name, module in self.modules.items()},
+            "optimizers": {name: [o.state_dict() for o in group] for name, group in self.optimizers.items()},
+            "rng": self.rng.bit_generator.state,
+            "torch_rng": torch.get_rng_state(),
+            "best": self._best,
+            "since_best": self._since_best,
+            "extra": self.extra,
+        }
+        path = self.log.folder / STATE_FILE
+        part = path.with_suffix(".part")
+        with open(part, "wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+
+    def _load(self) -> None:
+        assert self.log.folder is not None
+        path = self.log.folder / STATE_FILE
+        if not path.is_file():
+            return  # cut off before the first checkpoint: begin again
+        content = _read_state(path, self.name, self.config, self.policy.model.device)
+        for name, module in self.modules.items():
+            module.load_state_dict(content["modules"][name])
+        for name, group in self.optimizers.items():
+            for optimizer, state in zip(group, content["optimizers"][name], strict=True):
+                optimizer.load_state_dict(state)
+        counts = content["counts"]
+        self._before = counts.pop("seconds")
+        for name, value in counts.items():
+            setattr(self, name, value)
+        self.rng.bit_generator.state = content["rng"]
+        torch.set_rng_state(content["torch_rng"].cpu())
+        self._best, self._since_best, self.extra = content["best"], content["since_best"], content["extra"]
+        self.policy.forget()
+        self.log.metrics("resume", **self._counts())
+
+
+def policy_optimizers(policy: LMPolicy, config: TrainingConfig) -> list[torch.optim.Optimizer]:
+    """The optimisers of the policy's own weights, as the config says."""
+    return optimizers(policy.model, config.optimizer, config.lr, config.weight_decay, config.beta2)
+
+
+def frozen_copy(model: Any) -> Any:
+    """A copy of a model that does not learn, for references."""
+    return copy.deepcopy(model).eval().requires_grad_(False)
+
+
+def _shown(value: Any) -> bool:
+    return isinstance(value, float)
+
+
+def _read_state(path: Path, name: str, config: TrainingConfig, device: Any) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        found, saved = content["algorithm"], content["config"]
+        version = content["format"]
+    except Exception as error:
+        raise ConfigError(f"{path}: damaged ({type(error).__name__}); start the run again in another folder") from None
+    if version != _FORMAT:
+        raise ConfigError(f"{path}: written by another version of this package; start the run again")
+    if found != name:
+        raise ConfigError(f"{path}: a checkpoint of {found}, this is {name}")
+    now = config.to_dict()
+    differ = [key for key in now if now[key] != saved.get(key) and key not in _MAY_CHANGE]
+    if differ:
+        key = differ[0]
+        raise ConfigError(
+            f"{path}: this run was started with {key}={saved.get(key)!r}, now it is {now[key]!r}; resume it with the "
+            f"settings of its config.json, or choose another folder"
+        )
+    return content

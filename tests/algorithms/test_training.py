@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from biased import copy_of
+
+from algorithms.algorithm import ConfigError, RunLog
+from algorithms.stepagent.implicit import StepAgentImplicit, StepAgentImplicitConfig
+from algorithms.stepagent.inverse import StepAgentInverse, StepAgentInverseConfig
+from algorithms.training import Trainer, TrainingConfig
+
+
+class Killed(BaseException):
+    """Stands for the end of the process: nothing of the loop handles it."""
+
+
+def kill_at(monkeypatch, step):
+    update = Trainer.update
+
+    def dying(self, *args, **kwargs):
+        if self.step == step:
+            raise Killed
+        return update(self, *args, **kwargs)
+
+    monkeypatch.setattr(Trainer, "update", dying)
+
+
+@pytest.mark.parametrize("killed_at", [3, 21])
+@pytest.mark.parametrize("name", ["implicit", "inverse"])
+def test_a_killed_run_resumes_to_the_weights_of_one_never_killed(habits, toy_env, tmp_path, name, killed_at):
+    settings = {"cycles": 3, "num_tasks": 24, "batch_tokens": 512, "eval_every": 1, "eval_tasks": 8}
+    algorithm = {
+        "implicit": lambda: StepAgentImplicit(StepAgentImplicitConfig(**settings)),
+        "inverse": lambda: StepAgentInverse(StepAgentInverseConfig(**settings)),
+    }[name]
+    whole = algorithm().train(copy_of(habits), toy_env, RunLog(tmp_path / "whole"))
+    with pytest.MonkeyPatch.context() as patch:
+        kill_at(patch, killed_at)
+        with pytest.raises(Killed):
+            algorithm().train(copy_of(habits), toy_env, RunLog(tmp_path / "cut"))
+    log = RunLog(tmp_path / "cut", resume=True)
+    resumed = algorithm().train(copy_of(habits), toy_env, log)
+    log.close()
+    for (key, a), b in zip(whole.model.state_dict().items(), resumed.model.state_dict().values(), strict=True):
+        assert torch.equal(a, b), key
+    records = [json.loads(line) for line in (tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()]
+    evaluations = [r for r in records if r["kind"] == "eval"]
+    assert [r["round"] for r in evaluations][-1] == 3
+    assert records[-1]["step"] == max(r.get("step", 0) for r in records)
+
+
+def test_a_folder_that_holds_a_run_is_not_written_over(habits, toy_env, tmp_path):
+    config = StepAgentImplicitConfig(cycles=1, num_tasks=4)
+    StepAgentImplicit(config).train(copy_of(habits), toy_env, RunLog(tmp_path / "run"))
+    with pytest.raises(ConfigError, match="holds a run already"):
+        RunLog(tmp_path / "run")
+    with pytest.raises(ConfigError, match="no run to resume"):
+        RunLog(tmp_path / "other", resume=True)
+    other = StepAgentImplicit(StepAgentImplicitConfig(cycles=1, num_tasks=4, beta=0.7))
+    with pytest.raises(ConfigError, match=r"started with beta=0\.3, now it is 0\.7"):
+        other.train(copy_of(habits), toy_env, RunLog(tmp_path / "run", resume=True))
+    state = tmp_path / "run" / "state.pt"
+    state.write_bytes(state.read_bytes()[:1000])
+    with pytest.raises(ConfigError, match="damaged"):
+        StepAgentImplicit(config).train(copy_of(habits), toy_env, RunLog(tmp_path / "run", resume=True))
+
+
+def test_budgets_end_a_run_and_are_counted(habits, toy_env):
+    log = RunLog()
+    StepAgentImplicit(StepAgentImplicitConfig(cycles=50, num_tasks=16, max_env_steps=100)).train(
+        copy_of(habits), toy_env, log
+    )
+    last = [r for r in log.records if r["kind"] == "round"][-1]
+    assert 100 <= last["env_steps"] < 160
+    log = RunLog()
+    StepAgentImplicit(StepAgentImplicitConfig(cycles=50, num_tasks=16, max_tokens=4000, batch_tokens=512)).train(
+        copy_of(habits), toy_env, log
+    )
+    last = [r for r in log.records if r["kind"] == "round"][-1]
+    assert 4000 <= last["tokens"] < 4600
+
+
+def test_patience_ends_a_run_and_the_best_weights_are_the_result(habits, toy_env):
+    policy = copy_of(habits)
+    config = TrainingConfig(eval_every=1, eval_tasks=30, patience=2)
+    before = {name: value.clone() for name, value in policy.model.state_dict().items()}
+    log = RunLog()
+    with Trainer("worse", policy, toy_env, config, log) as trainer:
+        for _ in trainer.rounds(20):
+            with torch.no_grad():
+                for parameter in policy.model.parameters():
+                    parameter.mul_(0.0)
+    assert [r["round"] for r in log.records if r["kind"] == "eval"] == [0, 1, 2]
+    assert all(torch.equal(before[name], value) for name, value in policy.model.state_dict().items())
+
+
+def test_what_cannot_work_is_said_at_once():
+    for settings, text in (
+        ({"lr": -1.0}, "lr"),
+        ({"batch_tokens": 0}, "batch_tokens"),
+        ({"patience": 2}, "patience"),
+        ({"optimizer": "sgd"}, "optimizer"),
+        ({"max_tokens": 0}, "max_tokens"),
+    ):
+        with pytest.raises(ConfigError, match=text):
+            TrainingConfig(**settings)
