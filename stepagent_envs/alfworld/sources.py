@@ -7,7 +7,7 @@ import json
 import re
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,12 @@ class Source(ABC):
 
     def __init__(self) -> None:
         self._sets: dict[str, TaskSet] = {}
+        self.data = ""  # what `open_source` was asked for
         self.game = lru_cache(maxsize=GAME_CACHE)(self._game)
+
+    def __reduce__(self) -> tuple[Callable[[str], Source], tuple[str]]:
+        """Another process opens the data for itself."""
+        return open_source, (self.data,)
 
     def tasks(self, split: str) -> TaskSet:
         """The tasks of a split, or of "all"; raises `TaskError` for an unknown split."""
@@ -184,6 +189,12 @@ def open_source(data: str) -> Source:
     Raises:
         DataError: missing or damaged data.
     """
+    source = _open(data)
+    source.data = data
+    return source
+
+
+def _open(data: str) -> Source:
     if data == "builtin":
         return _builtin()
     if data == "official":

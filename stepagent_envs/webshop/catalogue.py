@@ -209,6 +209,10 @@ class Catalogue:
         self.product = lru_cache(maxsize=_CACHED)(self._product)
         self.find_rows = lru_cache(maxsize=512)(self._search)
 
+    def __reduce__(self) -> tuple[type[Catalogue], tuple[Path]]:
+        """Another process opens the store for itself (a store in memory is shared by the operating system)."""
+        return Catalogue, (self.folder,)
+
     def __len__(self) -> int:
         return self.info.products
 

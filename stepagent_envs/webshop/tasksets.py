@@ -143,6 +143,9 @@ class ShopTasks:
         self.goal: Callable[[str], Goal] = lru_cache(maxsize=4096)(self._goal)
         self.split: Callable[[str], GoalSet] = lru_cache(maxsize=64)(self._split)
 
+    def __reduce__(self) -> tuple[type[ShopTasks], tuple[Catalogue]]:
+        return ShopTasks, (self.catalogue,)
+
     @property
     def names(self) -> tuple[str, ...]:
         """Splits that these data have, without `"all"`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import random
 import subprocess
 import sys
@@ -178,6 +179,13 @@ def test_splits_are_frozen_and_disjoint(env: TextEnv) -> None:
     for name in ("dev", "test", "valid_seen", "valid_unseen"):
         if name in env.splits:
             assert not train & set(env.tasks(name).ids)
+
+
+def test_task_sets_travel_between_processes(env: TextEnv) -> None:
+    for name in (*env.splits, "all"):
+        tasks = env.tasks(name)
+        copy = pickle.loads(pickle.dumps(tasks))
+        assert copy.ids == tasks.ids and copy[0] == tasks[0] and copy[-1] == tasks[-1]
 
 
 @pytest.mark.parametrize("gym_id", IDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import resource
 from typing import Any
 
@@ -12,6 +13,7 @@ from webshop_reference import Reference
 
 from stepagent_envs import data
 from stepagent_envs.errors import TaskError
+from stepagent_envs.vector import TextVectorEnv
 from stepagent_envs.webshop.env import WebShopEnv
 from stepagent_envs.webshop.wishes import read_clauses, read_wish, suggested_queries
 
@@ -195,3 +197,34 @@ def test_official_data_by_name(webshop_reference: Reference) -> None:
     human = env.tasks("human")[0]
     trace = env.expert_trace("oracle", task_id=human.id)
     assert trace.success
+
+
+def test_the_number_of_workers_changes_neither_goals_nor_prices_nor_rewards(official: str) -> None:
+    found = []
+    for workers in (0, 1, 3):
+        envs = TextVectorEnv("StepAgent-WebShop-v0", 6, workers=workers, data=official, split="all", admissible=False)
+        try:
+            ids = [i for i in envs.call("tasks", "all")[0].ids if ":goal-" in i]
+            assert len(ids) == 6910
+            seen: list[Any] = []
+            for start in range(0, len(ids), 6):
+                chunk = ids[start : start + 6]
+                resets = envs.try_reset(dict(enumerate(chunk)))
+                goals = {i: result[1]["goal"] for i, result in resets.items() if not isinstance(result, Exception)}
+                assert len(goals) == len(chunk)
+                seen.append(goals)  # with the price cap
+                if start % 120:
+                    continue
+                for make in (
+                    lambda i: f"search[{' '.join(goals[i].split()[3:9])}]",  # noqa: B023  (called at once)
+                    lambda i: f"click[{re.findall(r'B0[0-9A-Z]{8}', pages[i])[0]}]",  # noqa: B023
+                    lambda i: "click[Buy Now]",
+                ):
+                    steps = envs.try_step([make(i) if i in goals else None for i in range(6)])
+                    pages = {i: step[0] for i, step in enumerate(steps) if step and not isinstance(step, Exception)}
+                    seen.append(pages)  # the item's page says its price
+                seen.append([steps[i][4]["reward_parts"] for i in goals])  # type: ignore[index]
+            found.append(seen)
+        finally:
+            envs.close()
+    assert found[0] == found[1] == found[2]
