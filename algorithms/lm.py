@@ -16,7 +16,16 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 from algorithms.algorithm import ConfigError
 from stepagent_envs.errors import did_you_mean
 
-__all__ = ["PRESETS", "Preset", "count_parameters", "load_model", "logits_at", "new_model", "quiet"]
+__all__ = [
+    "PRESETS",
+    "Preset",
+    "count_parameters",
+    "hidden_and_logits",
+    "load_model",
+    "logits_at",
+    "new_model",
+    "quiet",
+]
 
 
 @dataclass(frozen=True)
@@ -124,7 +133,15 @@ def logits_at(model: Any, ids: torch.Tensor, rows: torch.Tensor, positions: torc
     Returns:
         Shape (N, V), float32.
     """
+    return hidden_and_logits(model, ids, rows, positions)[1]
+
+
+def hidden_and_logits(
+    model: Any, ids: torch.Tensor, rows: torch.Tensor, positions: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `logits_at`, and before them the last hidden states everywhere, shape (B, T, H), in the model's own type."""
     if model.config.model_type in _BASE_THEN_HEAD:
         hidden = model.base_model(input_ids=ids, use_cache=False)[0]
-        return model.get_output_embeddings()(hidden[rows, positions]).float()
-    return model(input_ids=ids, use_cache=False).logits[rows, positions].float()
+        return hidden, model.get_output_embeddings()(hidden[rows, positions]).float()
+    output = model(input_ids=ids, use_cache=False, output_hidden_states=True)
+    return output.hidden_states[-1], output.logits[rows, positions].float()

@@ -66,11 +66,13 @@ class Policy(ABC):
         name: short name, recorded in traces.
         expert: what the env must put into `info["expert_action"]`: False, True, or an expert's name.
         admissible: whether the env must list the admissible actions.
+        state_key: whether the env must put the key of its state into `info["state_key"]`.
     """
 
     name: str
     expert: bool | str = False
     admissible: bool = True
+    state_key: bool = False
 
     @abstractmethod
     def act(self, histories: Sequence[History]) -> list[Act]:

@@ -52,7 +52,9 @@ class _Running:
 def make_envs(
     policy: Policy, env_id: str, settings: dict[str, Any], num_envs: int, workers: int = 0, worker_kind: str = "process"
 ) -> TextVectorEnv:
-    """Envs that tell the policy what it asks for (expert's action, admissible actions)."""
+    """Envs that tell the policy what it asks for (expert's action, admissible actions, key of the state)."""
+    if policy.state_key:
+        settings = {**settings, "state_key": True}
     return TextVectorEnv(
         env_id,
         num_envs,

@@ -21,7 +21,7 @@ from __future__ import annotations
 import copy
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -252,7 +252,7 @@ class Trainer:
         return traces
 
     def _envs_for(self, policy: Policy) -> TextVectorEnv:
-        key = (policy.expert, policy.admissible)
+        key = (policy.expert, policy.admissible, policy.state_key)
         if key not in self._envs:
             settings = {"split": self.env.split, **self.env.settings}
             self._envs[key] = make_envs(policy, self.env.env_id, settings, self.config.num_envs)
@@ -260,11 +260,13 @@ class Trainer:
 
     # --- learning --------------------------------------------------------------------------------------------------
 
-    def update(self, loss: torch.Tensor, *names: str, tokens: int = 0, lr_scale: float = 1.0) -> float:
+    def update(
+        self, loss: torch.Tensor | Iterable[torch.Tensor], *names: str, tokens: int = 0, lr_scale: float = 1.0
+    ) -> float:
         """One update.
 
         Args:
-            loss: scalar.
+            loss: scalar, or several whose gradients add up: each one's graph is freed before the next is asked for.
             names: of the optimisers that take a step; none named: "policy".
             tokens: how many tokens the loss read.
             lr_scale: factor on every learning rate.
@@ -275,7 +277,8 @@ class Trainer:
         chosen = [optimizer for name in names or ("policy",) for optimizer in self.optimizers[name]]
         for optimizer in chosen:
             optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        for part in (loss,) if isinstance(loss, torch.Tensor) else loss:
+            part.backward()
         parameters = [p for optimizer in chosen for group in optimizer.param_groups for p in group["params"]]
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.config.clip))
         for optimizer in chosen:

@@ -102,6 +102,7 @@ class TextEnv(gym.Env[str, str], ABC):
         max_steps: step limit; None takes the world's default for the task. Some worlds also know named limits.
         admissible: put the list of admissible actions into `info`.
         expert: put the expert's action into `info`; True for the world's first expert, or an expert's name.
+        state_key: put the key of the world's state (`TextEnv.state_key`) into `info["state_key"]`.
         compat: None for our rules, `"original"` for the exact behaviour of the original environment where they differ.
         render_mode: `"ansi"` makes `render` return the last observation.
 
@@ -124,6 +125,7 @@ class TextEnv(gym.Env[str, str], ABC):
         max_steps: int | str | None = None,
         admissible: bool = True,
         expert: bool | str = False,
+        state_key: bool = False,
         compat: str | None = None,
         render_mode: str | None = None,
     ) -> None:
@@ -146,6 +148,7 @@ class TextEnv(gym.Env[str, str], ABC):
         """What makes the rules, as JSON values: `gym.make(env_id, **settings)` plays the same (worlds add to it)."""
         self._show_admissible = admissible
         self._show_expert: str | None = self._expert_name(expert) if expert else None
+        self._show_state_key = state_key
         self._task: Task | None = None
         self._steps = 0
         self._limit = 0
@@ -302,6 +305,7 @@ class TextEnv(gym.Env[str, str], ABC):
             "max_steps": self._limit,
             "admissible_actions": self.admissible_actions() if self._show_admissible else None,
             "expert_action": self.expert_action(self._show_expert) if self._show_expert else None,
+            **({"state_key": self.state_key()} if self._show_state_key else {}),
             **outcome.extra,
         }
 
