@@ -87,7 +87,7 @@ def false_alarms(world: str, tasks: int, episodes: int, trials: int, seed: int =
 def coverage(world: str, tasks: int, episodes: int, trials: int, seed: int = 0, resamples: int = 2_000) -> Rate:
     """How often the 95 % interval of the mean (tasks drawn anew) holds the true mean, as the leaderboard makes it."""
     rng = np.random.default_rng([seed + 1, tasks, episodes])
-    truth = float(np.mean([WORLDS[world](rng, 10_000, 10).mean() for _ in range(20)]))
+    truth = float(np.mean([WORLDS[world](rng, 100_000, 1).mean() for _ in range(40)]))
     clusters = np.repeat(np.arange(tasks), episodes).tolist()
     hits = 0
     for trial in range(trials):

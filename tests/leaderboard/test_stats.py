@@ -34,16 +34,25 @@ def test_t_quantile_is_scipys(p, df):
     assert stats.t_quantile(p, df) == pytest.approx(scipy_stats.t.ppf(p, df), rel=0.01 if df < 9 else 0.001)
 
 
-@pytest.mark.parametrize("n", [20, 100])
-def test_bootstrap_is_scipys_percentile(n):
-    values = np.random.default_rng(n).beta(0.5, 0.5, n)
+@pytest.mark.parametrize(("n", "shape"), [(20, (0.5, 0.5)), (100, (0.5, 0.5)), (40, (0.3, 2.0))])
+def test_bootstrap_is_scipys_bca(n, shape):
+    values = np.random.default_rng(n).beta(*shape, n)
     expected = scipy_stats.bootstrap(
-        (values,), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(1)
+        (values,), np.mean, n_resamples=20_000, method="BCa", rng=np.random.default_rng(1)
     ).confidence_interval
     found = stats.cluster_bootstrap(values.tolist(), range(n), resamples=20_000, expand=False)
     assert found == pytest.approx((expected.low, expected.high), abs=0.006)
     wider = stats.cluster_bootstrap(values.tolist(), range(n), resamples=20_000)
     assert wider[0] < found[0] and wider[1] > found[1]
+
+
+def test_bootstrap_sees_what_another_machine_sees():
+    """Rounding must not move the ends: scores of many equal resamples differ in the last bit between machines."""
+    values = [round(0.1 * (i % 7), 1) for i in range(35)]
+    shaken = [value + (1e-15 if i % 2 else -1e-15) for i, value in enumerate(values)]
+    assert stats.cluster_bootstrap(values, range(35)) == pytest.approx(
+        stats.cluster_bootstrap(shaken, range(35)), abs=1e-9
+    )
 
 
 def test_bootstrap_draws_whole_tasks():
@@ -57,8 +66,10 @@ def test_bootstrap_draws_whole_tasks():
     assert naive[1] - naive[0] < 0.5 * (once[1] - once[0])
 
 
-def test_bootstrap_of_equal_clusters_is_wilson():
-    assert stats.cluster_bootstrap([1.0] * 30, range(30)) == stats.wilson(30, 30)
+def test_equal_tasks_are_as_many_trials():
+    assert stats.cluster_bootstrap([0.5] * 30, range(30)) == (0.5, 0.5)
+    assert stats.interval([0.5] * 30, range(30)) == (*stats.wilson(15, 30), "Wilson, effective number of tasks")
+    assert stats.interval([0.4], ["only"])[0] < 0.4 < stats.interval([0.4], ["only"])[1]
 
 
 def test_bootstrap_is_deterministic_and_leaves_global_state_alone():
@@ -71,7 +82,7 @@ def test_bootstrap_is_deterministic_and_leaves_global_state_alone():
 def test_intervals_are_made_by_what_suits():
     tasks = list(range(50))
     assert stats.interval([1.0] * 20 + [0.0] * 30, tasks) == (*stats.wilson(20, 50), "Wilson")
-    assert stats.interval([0.5] * 25 + [1.0] * 25, tasks)[2] == "bootstrap by task"
+    assert stats.interval([0.5] * 25 + [1.0] * 25, tasks)[2] == "BCa bootstrap by task"
     low, high, method = stats.interval([0.5] * 4 + [0.0] * 46, tasks)
     assert method.startswith("Wilson, effective") and 0 < low < 0.04 < high
     # all episodes of a task alike: as many independent trials as tasks (t in the place of z)
@@ -134,6 +145,13 @@ def test_power_is_statsmodels():
     needed = stats.tasks_needed(0.1, 0.4)
     assert stats.power(0.1, 0.4, needed) >= 0.8 > stats.power(0.1, 0.4, needed - 1)
     assert stats.tasks_needed(0.0, 0.4) is None
+
+
+@pytest.mark.parametrize(("p", "n"), [(5 / 12, 30), (5 / 12, 100), (5 / 12, 300), (0.05, 30), (0.05, 100), (0.05, 300)])
+def test_wilson_covers_by_exact_sums(p, n):
+    """No simulation: the binomial's own weights. Wilson is 95 % on average; between whole numbers of wins it swings."""
+    inside = [k for k in range(n + 1) if stats.wilson(k, n)[0] <= p <= stats.wilson(k, n)[1]]
+    assert 0.937 <= scipy_stats.binom.pmf(inside, n, p).sum() <= 0.97
 
 
 def test_mean_interval_weighs_worlds_equally():
