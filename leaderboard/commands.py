@@ -34,18 +34,22 @@ class Playing:
 
     num_envs: int | None = None
     """Episodes that run at the same time in each worker (a model answers them in one batch); by default what suits."""
-    executor: Literal["serial", "processes"] = "serial"
+    executor: Literal["serial", "processes", "ray"] = "serial"
     """Where episodes are played."""
     workers: int = 1
-    """Number of processes, for --executor processes; each loads the agent."""
+    """Number of processes, for --executor processes or ray; each loads the agent."""
     env_workers: int | None = None
-    """Processes that step the environments, for --executor serial; 0 steps them in this one."""
+    """Processes that step the environments of a worker, not for --executor processes; 0 steps them in the worker."""
+    ray_address: str | None = None
+    """Ray cluster, HOST:PORT or auto; by default that of RAY_ADDRESS, else Ray is started on this machine."""
+    worker_gpus: float = 0.0
+    """GPUs (or a share of one) for each worker of --executor ray."""
     progress: bool = True
     """Show bars with rate and time left."""
 
     def options(self, **more: Any) -> RunOptions:
         """The runner's options."""
-        executor = make_executor(self.executor, self.workers)
+        executor = make_executor(self.executor, self.workers, self.ray_address, self.worker_gpus)
         return RunOptions(executor=executor, num_envs=self.num_envs, env_workers=self.env_workers, **more)
 
 

@@ -1,4 +1,4 @@
-"""Where episodes are played: in this process, or in several. All give the same episodes.
+"""Where episodes are played: in this process, in several, or (`executors_ray`) on Ray. All give the same episodes.
 
 A `Job` is what one world and run seed need; it is plain data, so that it can be sent to another process or machine.
 A crew plays a job: `play` takes planned episodes and yields their records in the order in which they end. An episode
@@ -20,7 +20,7 @@ from leaderboard.protocol import Planned
 from leaderboard.schema import EpisodeRecord, ErrorKind, Section
 from stepagent_envs.errors import StepAgentError, did_you_mean
 
-__all__ = ["EXECUTORS", "Crew", "Executor", "Job", "Processes", "Serial", "make_executor", "tokens_of"]
+__all__ = ["EXECUTORS", "Crew", "Executor", "Job", "Processes", "Serial", "Worker", "make_executor", "tokens_of"]
 
 
 @dataclass(frozen=True)
@@ -242,7 +242,7 @@ class _ProcessCrew:
                 yield value
         if queue:  # every worker died, and with it what it was given; the rest was never begun
             for plan in queue:
-                yield _lost_record(plan, "no worker was left")
+                yield lost_record(plan, "no worker was left")
 
     def close(self) -> None:
         for member in self._members:
@@ -275,10 +275,11 @@ class _ProcessCrew:
         self._members[index].hello()
         self._supply(self._members[index], queue)
         for plan in lost:
-            yield _lost_record(plan, message)
+            yield lost_record(plan, message)
 
 
-def _lost_record(plan: Planned, message: str) -> EpisodeRecord:
+def lost_record(plan: Planned, message: str) -> EpisodeRecord:
+    """The record of an episode that was lost with its worker."""
     return EpisodeRecord(
         world=plan.world,
         run_seed=plan.run_seed,
@@ -319,11 +320,23 @@ def _work(pipe: Connection, job: Job) -> None:
         worker.close()
 
 
-EXECUTORS: dict[str, type[Serial] | type[Processes]] = {"serial": Serial, "processes": Processes}
+EXECUTORS = ("serial", "processes", "ray")
 
 
-def make_executor(name: str, workers: int) -> Executor:
-    """The executor of a name; `workers` is its number of processes."""
-    if name not in EXECUTORS:
-        raise StepAgentError(f"no executor {name!r}; {did_you_mean(name, EXECUTORS)}")
-    return EXECUTORS[name](workers)
+def make_executor(name: str, workers: int, address: str | None = None, gpus: float = 0.0) -> Executor:
+    """The executor of a name.
+
+    Args:
+        workers: its number of processes (or actors). address, gpus: for Ray, see `executors_ray.Ray`.
+    """
+    if name == "ray":
+        from leaderboard.executors_ray import Ray
+
+        return Ray(workers, address, gpus)
+    if address or gpus:
+        raise StepAgentError("--ray-address and --worker-gpus go with --executor ray")
+    if name == "serial":
+        return Serial(workers)
+    if name == "processes":
+        return Processes(workers)
+    raise StepAgentError(f"no executor {name!r}; {did_you_mean(name, EXECUTORS)}")

