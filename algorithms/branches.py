@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from algorithms.lm import attention_masks, logits_at, logits_of
 from algorithms.losses import token_logprobs
 from algorithms.prompts import Segment
 
@@ -129,12 +130,7 @@ def branch_batch(items: Sequence[Branched]) -> BranchedBatch:
 def branched_hidden(backbone: Any, batch: BranchedBatch) -> torch.Tensor:
     """Hidden states of a model without its head, shape (B, T, H)."""
     device = next(backbone.parameters()).device
-    output: torch.Tensor = backbone(
-        input_ids=batch.ids.to(device),
-        attention_mask=batch.mask.to(device),
-        position_ids=batch.positions.to(device),
-        use_cache=False,
-    )[0]
+    output: torch.Tensor = backbone(input_ids=batch.ids.to(device), use_cache=False, **_inputs(backbone, batch))[0]
     return output
 
 
@@ -144,7 +140,7 @@ def branched_logprobs(
     """Log-probabilities of the expert's and of the novice's action at every step that counts.
 
     Args:
-        model: a causal language model with full attention.
+        model: a causal language model with full or sliding-window attention.
         batch: S steps.
         hidden: `branched_hidden` of the model's backbone, where it is known already.
 
@@ -152,17 +148,28 @@ def branched_logprobs(
         Expert's and novice's, shape (S,) each: sums over the tokens (natural log). Equal where there is no branch.
     """
     device = model.device
-    hidden = branched_hidden(model.base_model, batch) if hidden is None else hidden
-    head = model.get_output_embeddings()
-    sums = []
-    for places in (batch.trunk.to(device), batch.branch.to(device)):
-        rows, at, targets, steps = places.unbind(1)
-        logprobs = token_logprobs(head(hidden[rows, at]).float(), targets)
-        sums.append(logprobs.new_zeros(len(batch.branched)).index_add(0, steps, logprobs))
-    trunk, branch = sums
+    rows, at, targets, steps = torch.cat([batch.trunk, batch.branch]).to(device).unbind(1)
+    if hidden is None:
+        logits = logits_at(model, batch.ids.to(device), rows, at, **_inputs(model, batch))
+    else:
+        logits = logits_of(model, hidden[rows, at])
+    parts = token_logprobs(logits, targets).split([len(batch.trunk), len(batch.branch)])
+    zeros = logits.new_zeros(len(batch.branched))
+    trunk, branch = (
+        zeros.index_add(0, which, part)
+        for which, part in zip(steps.split([len(batch.trunk), len(batch.branch)]), parts, strict=True)
+    )
     branch = torch.where(batch.branched.to(device), branch, trunk)
     by_expert = batch.trunk_is_expert.to(device)
     return torch.where(by_expert, trunk, branch), torch.where(by_expert, branch, trunk)
+
+
+def _inputs(model: Any, batch: BranchedBatch) -> dict[str, Any]:
+    """Masks and positions, as the model takes them."""
+    device = next(model.parameters()).device
+    positions = batch.positions.to(device)
+    masks = attention_masks(model, batch.mask.to(device).squeeze(1), positions, positions)
+    return {"attention_mask": masks, "position_ids": positions}
 
 
 def group_by_length(items: Sequence[Branched], tokens: int) -> list[list[int]]:

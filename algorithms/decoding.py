@@ -207,7 +207,8 @@ def allowed_along(trie: ActionTrie, ids: Sequence[int], vocabulary: int) -> np.n
     for i, token in enumerate(ids):
         choices = walk.allowed()
         if isinstance(choices, np.ndarray):
-            allowed[i, : len(choices)] = choices
+            size = min(len(choices), vocabulary)  # of a text model, marks for images may lie beyond
+            allowed[i, :size] = choices[:size]
         else:
             allowed[i, choices] = True
         walk.step(token)

@@ -12,7 +12,10 @@ from typing import Any
 
 import torch
 
-__all__ = ["RowCache", "forward_rows"]
+from algorithms.algorithm import ConfigError
+from algorithms.lm import attention_masks
+
+__all__ = ["RowCache", "check_cache", "forward_rows"]
 
 _GROWTH = 128  # columns
 
@@ -153,12 +156,28 @@ def forward_rows(
 
 
 def _mask(model: Any, positions: torch.Tensor, width: int) -> Any:
-    """Which columns each new token sees, shape (b, 1, n, columns), for every kind of attention that the model has."""
+    """Which columns each new token sees."""
     columns = torch.arange(width, device=positions.device)
-    full = (columns <= positions.unsqueeze(-1)).unsqueeze(1)
-    config = model.config.get_text_config()
-    kinds = set(getattr(config, "layer_types", None) or ())
-    if not kinds - {"full_attention"}:
-        return full
-    near = full & (columns > positions.unsqueeze(-1).unsqueeze(1) - config.sliding_window)
-    return {"full_attention": full, "sliding_attention": near}
+    return attention_masks(model, columns <= positions.unsqueeze(-1), positions, columns)
+
+
+@torch.no_grad()
+def check_cache(model: Any) -> None:
+    """Read a few tokens in one pass and in two with the cache.
+
+    Raises:
+        ConfigError: the results differ, or the model does not work with this cache at all.
+    """
+    ids = torch.arange(12, device=model.device).unsqueeze(0) % model.config.get_text_config().vocab_size
+    plain = model(input_ids=ids, use_cache=False).logits.float()
+    cache = RowCache(1)
+    try:
+        cached = torch.cat([cache.forward(model, 0, ids[:, :7]), cache.forward(model, 7, ids[:, 7:])], dim=1)
+        gap = float((cached - plain).abs().max() / plain.abs().max())
+    except (AttributeError, TypeError, KeyError, IndexError, RuntimeError) as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    else:
+        if gap < (1e-3 if model.dtype == torch.float32 else 0.1):
+            return
+        reason = f"log-probabilities with it differ ({gap:.2g} of the largest)"
+    raise ConfigError(f"{model.config.model_type} models do not work with the key-value cache: {reason}")

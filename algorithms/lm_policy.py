@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -12,13 +13,16 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 
+from algorithms.adapters import has_adapter, merged
 from algorithms.algorithm import ConfigError
 from algorithms.decoding import ActionTrie, Decoding, Walk, pick, slot_tokens
-from algorithms.kv_cache import RowCache, forward_rows
-from algorithms.lm import count_parameters, load_model, quiet
+from algorithms.kv_cache import RowCache, check_cache, forward_rows
+from algorithms.lm import ModelConfig, count_parameters, load_model, quiet
 from algorithms.policy import Act, History, Policy
+from algorithms.prompt_formats import Reply, instructions_hash
 from algorithms.prompts import PROMPT_VERSION, Context, ContextStats, PromptConfig, PromptFormat
 from algorithms.tokenizer import tokenizer_hash
+from stepagent_envs.errors import did_you_mean
 
 __all__ = ["LMPolicy", "is_policy_folder"]
 
@@ -46,6 +50,9 @@ class LMPolicy(Policy):
         prompt: layout of episodes.
         decoding: how actions are made.
         name: short name, recorded in traces.
+
+    Raises:
+        ConfigError: the layout does not go with the tokenizer, the model or the decoding.
     """
 
     def __init__(
@@ -63,7 +70,15 @@ class LMPolicy(Policy):
         self.name = name
         self.stats = ContextStats()
         self.forward_passes = 0
-        self._slot = slot_tokens(tokenizer)
+        positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        if positions is not None and self.prompt.config.window > positions:
+            raise ConfigError(
+                f"prompt window {self.prompt.config.window} is more than the model's {positions} positions"
+            )
+        if self.prompt.config.format == "react" and self.decoding.mode != "free":
+            raise ConfigError(
+                f"prompt format 'react' needs decoding 'free': {self.decoding.mode!r} leaves no room for a thought"
+            )
         self._contexts: WeakKeyDictionary[History, Context] = WeakKeyDictionary()
         self.forget()
 
@@ -73,6 +88,10 @@ class LMPolicy(Policy):
     def admissible(self) -> bool:  # type: ignore[override]
         """Free decoding does without the list of admissible actions."""
         return self.decoding.mode != "free"
+
+    @cached_property
+    def _slot(self) -> np.ndarray:
+        return slot_tokens(self.tokenizer)
 
     def forget(self) -> None:
         """Drop the key-value cache (after the weights have changed)."""
@@ -92,16 +111,26 @@ class LMPolicy(Policy):
             self._generate(tasks)
         acts = []
         for task in tasks:
-            action = task.walk.action if task.walk is not None else self.prompt.decode_action(task.ids)
-            task.context.act(action, task.ids)
-            acts.append(Act(action, task.prompt_ids, task.ids, task.logprobs))
+            reply = self._reply(task)
+            task.context.act(reply.action, task.ids, reply.problem)
+            acts.append(Act(reply.action, task.prompt_ids, task.ids, task.logprobs))
         self.model.train(was_training)
         return acts
+
+    def _reply(self, task: _Task) -> Reply:
+        if task.walk is not None:
+            return Reply(task.walk.action)
+        reply = self.prompt.read(task.ids)
+        self.stats.answers_cut += not self.prompt.is_end(task.ids)
+        self.stats.answers_refused += reply.problem is not None
+        return reply
 
     def _begin(self, history: History) -> _Task:
         context = self._contexts.get(history)
         if context is None:
-            context = self._contexts[history] = Context(self.prompt, history.goal, self.stats)
+            world = str(history.info.get("task_id", "")).partition(":")[0]
+            context = Context(self.prompt, history.goal, self.stats, world=world)
+            self._contexts[history] = context
         prompt_ids = context.follow(history.observations, history.actions)
         trie = self.trie(history.info)
         return _Task(history, context, prompt_ids, trie.walk() if trie else None, [], [])
@@ -120,7 +149,8 @@ class LMPolicy(Policy):
                 f"decoding {self.decoding.mode!r} needs the admissible actions: make the env with admissible=True, "
                 f"or use decoding 'free'"
             )
-        trie = ActionTrie(admissible or (), templates, self.prompt, self._slot, self.decoding.max_slot_tokens)
+        slot = self._slot if templates else np.zeros(0, dtype=bool)
+        trie = ActionTrie(admissible or (), templates, self.prompt, slot, self.decoding.max_slot_tokens)
         return trie or None
 
     def _assign_rows(self, tasks: list[_Task]) -> None:
@@ -192,7 +222,7 @@ class LMPolicy(Policy):
             task.walk.step(token)
             task.done = task.walk.done
         else:
-            task.done = token == self.prompt.end_id
+            task.done = self.prompt.is_end(task.ids)
 
     def _advance(self, task: _Task, limit: int) -> None:
         """Take the tokens that have no alternative: the model need not be asked."""
@@ -250,33 +280,41 @@ class LMPolicy(Policy):
 
     def describe(self) -> dict[str, Any]:
         """Class, size, layout and decoding, for results."""
+        trained = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
         return {
             **super().describe(),
             "model_type": self.model.config.model_type,
             "parameters": count_parameters(self.model),
+            **({"adapter_parameters": trained} if has_adapter(self.model) else {}),
             "dtype": str(self.model.dtype).removeprefix("torch."),
+            **self._layout(),
+        }
+
+    def _layout(self) -> dict[str, Any]:
+        config = self.prompt.config
+        told = {"instructions_hash": instructions_hash(config.instructions, config.format)}
+        return {
             "decoding": asdict(self.decoding),
-            "prompt": asdict(self.prompt.config),
+            "prompt": asdict(config),
             "prompt_hash": self.prompt.hash,
+            **(told if config.instructions else {}),
             "tokenizer_hash": tokenizer_hash(self.tokenizer),
         }
 
-    def save(self, folder: str | Path) -> None:
-        """Write an ordinary Hugging Face checkpoint folder, and beside it `policy.json` (layout and decoding)."""
+    def save(self, folder: str | Path, merge: bool = False) -> None:
+        """Write an ordinary Hugging Face checkpoint folder, and beside it `policy.json` (layout and decoding).
+
+        Args:
+            folder: where. Of a model with LoRA adapters only the adapter is written; it names its base model.
+            merge: add the adapters to the weights instead, and write the whole model.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
+        model = merged(self.model) if merge and has_adapter(self.model) else self.model
         with quiet():
-            self.model.save_pretrained(folder)
+            model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
-        content = {
-            "format": 1,
-            "name": self.name,
-            "prompt_version": PROMPT_VERSION,
-            "prompt": asdict(self.prompt.config),
-            "prompt_hash": self.prompt.hash,
-            "tokenizer_hash": tokenizer_hash(self.tokenizer),
-            "decoding": asdict(self.decoding),
-        }
+        content = {"format": 1, "name": self.name, "prompt_version": PROMPT_VERSION, **self._layout()}
         (folder / _FILE).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
     @classmethod
@@ -284,6 +322,8 @@ class LMPolicy(Policy):
         cls,
         folder: str | Path,
         *,
+        model: ModelConfig | None = None,
+        prompt: PromptConfig | None = None,
         decoding: Decoding | None = None,
         name: str | None = None,
         device: str = "cpu",
@@ -291,36 +331,62 @@ class LMPolicy(Policy):
         threads: int = 0,
         **changes: Any,
     ) -> LMPolicy:
-        """Load a saved policy, or any causal language model of Hugging Face (then with the "plain" layout).
+        """Load a saved policy, or any causal language model of Hugging Face (by default with the "plain" layout).
 
         Args:
             folder: the folder (or a hub id).
-            decoding: replaces the saved one. changes: single fields of it, for example `mode="free"`.
+            model: how it is loaded, and which of its weights learn.
+            prompt, decoding: replace the saved ones. changes: single fields of them, for example `mode="free"`,
+                `style="chat"`, `format="react"`.
             name: replaces the saved name.
-            device, dtype: where and in which number format.
+            device, dtype: short for `model=ModelConfig(device=…, dtype=…)`.
             threads: threads of the tensor library (of the whole process); 0 leaves its choice.
 
         Raises:
-            ConfigError: no model there, or a policy of another layout version or tokenizer than its file says.
+            ConfigError: no model there, one that cannot be used, or a policy of another layout or tokenizer than its
+                file says.
         """
         if threads:
             torch.set_num_threads(threads)
+        known = {kind: {f.name for f in fields(kind)} for kind in (Decoding, PromptConfig)}
+        for key in changes:
+            if not any(key in names for names in known.values()):
+                raise ConfigError(
+                    f"no such decoding or prompt setting: {key!r}; {did_you_mean(key, set.union(*known.values()))}"
+                )
+        of_prompt = {key: value for key, value in changes.items() if key in known[PromptConfig]}
+        of_decoding = {key: value for key, value in changes.items() if key in known[Decoding]}
         saved = _read_policy_file(Path(folder))
-        model, tokenizer = load_model(folder, device, dtype)
+        network, tokenizer = load_model(folder, model or ModelConfig(device=device, dtype=dtype))
         if saved is None:
-            window = int(getattr(model.config.get_text_config(), "max_position_embeddings", 2048))
-            prompt = PromptConfig(style="plain", window=min(window, 4096), max_observation_tokens=512)
-            saved_decoding, saved_name = Decoding(mode="free"), "lm"
-        else:
-            prompt = PromptConfig(**saved["prompt"])
-            saved_decoding, saved_name = Decoding(**saved["decoding"]), saved["name"]
-            if saved["tokenizer_hash"] != tokenizer_hash(tokenizer):
-                raise ConfigError(f"{folder}: the tokenizer is not the one this policy was trained with")
-        try:
-            decoding = replace(decoding or saved_decoding, **changes)
-        except TypeError as error:
-            raise ConfigError(f"no such decoding setting ({error})") from None
-        return cls(model, tokenizer, prompt, decoding, name or saved_name)
+            check_cache(network)
+            layout = replace(prompt, **of_prompt) if prompt else _usual_prompt(network, of_prompt)
+            return cls(
+                network, tokenizer, layout, replace(decoding or Decoding(mode="free"), **of_decoding), name or "lm"
+            )
+        if saved["tokenizer_hash"] != tokenizer_hash(tokenizer):
+            raise ConfigError(f"{folder}: the tokenizer is not the one this policy was trained with")
+        layout = PromptConfig(**saved["prompt"])
+        if layout.style != "marks" and PromptFormat(tokenizer, layout).hash != saved["prompt_hash"]:
+            raise ConfigError(f"{folder}: instructions or chat template are not those this policy was made with")
+        return cls(
+            network,
+            tokenizer,
+            replace(prompt or layout, **of_prompt),
+            replace(decoding or Decoding(**saved["decoding"]), **of_decoding),
+            name or saved["name"],
+        )
+
+
+def _usual_prompt(model: Any, changes: dict[str, Any]) -> PromptConfig:
+    """The layout for a model that was not trained here."""
+    positions = int(getattr(model.config.get_text_config(), "max_position_embeddings", 2048))
+    usual: dict[str, Any] = {"style": "plain", "window": min(positions, 4096), "max_observation_tokens": 512}
+    if changes.get("style") == "chat":
+        usual |= {"instructions": "auto", "repeat_goal": False}
+    if changes.get("format") == "react":
+        usual["max_action_tokens"] = 256
+    return PromptConfig(**{**usual, **changes})
 
 
 def is_policy_folder(path: str | Path) -> bool:

@@ -19,6 +19,8 @@ from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import WordPiece
 from transformers import PreTrainedTokenizerFast
 
+from algorithms.algorithm import ConfigError
+
 __all__ = ["MARKS", "TokenizerConfig", "build_tokenizer", "tokenizer_hash"]
 
 MARKS = ("<pad>", "<goal>", "<obs>", "<act>", "<end>", "<cut>")
@@ -93,6 +95,8 @@ def build_tokenizer(texts: Iterable[str], config: TokenizerConfig | None = None)
 
 def tokenizer_hash(tokenizer: Any) -> str:
     """SHA-256 (hex) of a tokenizer's full definition."""
+    if not getattr(tokenizer, "is_fast", False):
+        raise ConfigError(f"{type(tokenizer).__name__} is no fast tokenizer (a model folder needs a tokenizer.json)")
     return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
 
 

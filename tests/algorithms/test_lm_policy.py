@@ -149,7 +149,7 @@ def test_what_cannot_be_loaded_is_said_in_a_line(weak_policy, tmp_path):
         LMPolicy.load(tmp_path / "nothing")
     folder = tmp_path / "policy"
     weak_policy.save(folder)
-    with pytest.raises(ConfigError, match="no such decoding setting"):
+    with pytest.raises(ConfigError, match="no such decoding or prompt setting"):
         LMPolicy.load(folder, tempo=1)
     text = (folder / "policy.json").read_text()
     (folder / "policy.json").write_text(text.replace('"prompt_version": 1', '"prompt_version": 99'))
