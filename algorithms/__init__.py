@@ -15,6 +15,9 @@ from stepagent_envs.errors import TaskError, did_you_mean
 __all__ = ["ALGORITHMS", "algorithm_class", "load_class", "load_policy"]
 
 ALGORITHMS: dict[str, str] = {
+    "gigpo": "baselines.gigpo:GiGPO",
+    "grpo": "baselines.grpo:GRPO",
+    "ppo": "baselines.ppo:PPO",
     "sb3_ppo": "baselines.sb3_ppo:SB3PPO",
     "sft": "baselines.sft:SFT",
     "stepagent-implicit": "algorithms.stepagent.implicit:StepAgentImplicit",
