@@ -215,8 +215,11 @@ class _RayCrew:
             self._supply(member, queue)
         while self._calls:
             idle = all(plan is None for _, plan in self._calls.values())
+            if idle and not queue:
+                return
             ready, _ = self._ray.wait(list(self._calls), num_returns=1, timeout=REPLACED_IN if idle else None)
             if not ready:
+                self._forget_pending()
                 break
             member, plan = self._calls.pop(ready[0])
             try:
@@ -235,6 +238,12 @@ class _RayCrew:
                 yield value
         for plan in queue:  # every worker was lost and no other found a place; the rest was never begun
             yield lost_record(plan, "no worker was left")
+
+    def _forget_pending(self) -> None:
+        """Give up on new workers for which Ray finds no place."""
+        for member, _ in self._calls.values():
+            self._ray.kill(member.actor)
+        self._calls.clear()
 
     def close(self) -> None:
         everyone = {id(m): m for m in [*self._members, *(m for m, _ in self._calls.values())]}.values()
@@ -272,4 +281,4 @@ class _RayCrew:
 
 def _line(error: Exception) -> str:
     """The first line of what Ray says."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
