@@ -1,9 +1,6 @@
-"""What reinforcement learning of a language model shares: from played episodes to batches, ratios and updates.
+"""What reinforcement learning of a language model shares: playing, the acting policy's view, and the updates.
 
-A *position* is a token of an action. A token that the decoding left no alternative has log-probability 0 whatever the
-weights are: it is not counted in any mean and carries no gradient, and only stands for its step where an action has no
-other. Log-probabilities, old and new, are those of the distribution the actions were drawn from: renormalised over the
-allowed tokens, at the sampling temperature. E is the number of episodes, S of steps, P of positions of the longest one.
+E is the number of episodes, S of steps, P of positions (see `algorithms.rl_batches`) of the longest one.
 """
 
 from __future__ import annotations
@@ -11,25 +8,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 
 from algorithms.algorithm import ConfigError
-from algorithms.lm import logits_at
 from algorithms.lm_policy import LMPolicy
-from algorithms.losses import categorical_entropy, kl_estimate, masked_mean, ppo_policy_loss, token_logprobs
+from algorithms.losses import kl_estimate, masked_mean, ppo_policy_loss
 from algorithms.policy import Act, History, Policy
-from algorithms.prompts import segments_of_trace
+from algorithms.rl_batches import ActedBatch, ActedSequence, acted_batch, acted_sequences, group_sequences, pad, read
 from algorithms.rollout import EpisodeSpec
 from algorithms.training import Trainer, TrainingConfig
 from stepagent_envs.traces import Trace
 
-__all__ = [
-    "Acted", "ActedBatch", "ActedSequence", "Played", "RLConfig", "Reading",
-    "acted_batch", "improve", "play", "read", "survey",
-]  # fmt: skip
+__all__ = ["Acted", "Played", "PlayedEpisode", "RLConfig", "improve", "play", "summary", "survey"]
 
 LEVELS = ("step", "token")
 
@@ -101,51 +94,84 @@ class _Recorder(Policy):
 
 
 @dataclass(slots=True)
-class ActedSequence:
-    """A training sequence with what its tokens were chosen from.
+class PlayedEpisode:
+    """An episode, ready to learn from.
 
     Attributes:
-        ids: token ids.
-        episode, first_step, first_position: which episode this is, and where in it the sequence begins.
-        states: the place before each action. final: the place after an observation that no action followed, or None.
-        places, targets: of each position: the place that predicts it, and its token.
-        choices: the tokens that were allowed: ids, a boolean array of shape (V,), or None for all.
-        steps: the episode's step that each position belongs to.
+        trace: what happened.
+        state_keys: keys of the states that its actions were taken in (None where they were not asked for).
+        rewards: of each step: what it added to the score, and `invalid_reward` where the world refused it.
+        sequences, logprobs: see `acted_sequences`.
     """
 
-    ids: list[int]
-    episode: int
-    first_step: int
-    first_position: int
-    states: list[int]
-    places: list[int]
-    targets: list[int]
-    choices: list[list[int] | np.ndarray | None]
-    steps: list[int]
-    final: int | None = None
+    trace: Trace
+    state_keys: list[str | None]
+    rewards: list[float]
+    sequences: list[ActedSequence]
+    logprobs: list[float]
 
-    @property
-    def counts(self) -> list[bool]:
-        """Whether there was an alternative at each position."""
-        return [not isinstance(c, list) or len(c) > 1 for c in self.choices]
+
+def play(
+    trainer: Trainer, tasks: Sequence[str], config: RLConfig, *, state_key: bool = False, final_turn: bool = False
+) -> list[PlayedEpisode]:
+    """Play a task once for each time it is named, with draws of its own.
+
+    Args:
+        trainer: whose policy plays.
+        tasks: their ids.
+        config: temperature and reward of invalid actions.
+        state_key: note the key of every state.
+        final_turn: see `acted_sequences`.
+
+    Raises:
+        ConfigError: the policy's decoding draws whole actions.
+        ValueError: no action had any alternative.
+    """
+    policy = trainer.policy
+    if policy.decoding.mode == "choice":
+        raise ConfigError(f"{trainer.name} needs decoding 'constrained' or 'free': 'choice' draws whole actions")
+    recorder = _Recorder(trainer.sampler(config.temperature), state_key)
+    seed = int(trainer.rng.integers(2**31))
+    traces = trainer.play(recorder, [EpisodeSpec(task_id, seed + i) for i, task_id in enumerate(tasks)])
+    noted = recorder.notes()
+    episodes = []
+    for trace in traces:
+        notes = noted[trace.task_id, tuple(trace.actions)]
+        found, logprobs = acted_sequences(policy, trace, [note[0] for note in notes], final_turn=final_turn)
+        rewards = [step.reward + config.invalid_reward * step.invalid_action for step in trace.steps]
+        episodes.append(PlayedEpisode(trace, [note[1] for note in notes], rewards, found, logprobs))
+    if not any(any(sequence.counts) for episode in episodes for sequence in episode.sequences):
+        raise ValueError("the action mask is empty: no action of the played episodes had any alternative")
+    return episodes
+
+
+def summary(episodes: Sequence[PlayedEpisode]) -> dict[str, float]:
+    """Means over episodes (invalid_actions: over their steps)."""
+    traces = [episode.trace for episode in episodes]
+    n, steps = len(traces), sum(len(trace.steps) for trace in traces)
+    return {
+        "reward": sum(sum(episode.rewards) for episode in episodes) / n,
+        "success": sum(trace.success for trace in traces) / n,
+        "score": sum(trace.score for trace in traces) / n,
+        "episode_steps": steps / n,
+        "invalid_actions": sum(step.invalid_action for trace in traces for step in trace.steps) / max(1, steps),
+    }
 
 
 @dataclass(slots=True)
 class Played:
-    """What an iteration played.
+    """Episodes as arrays.
 
     Attributes:
-        traces: the episodes, in the order they were asked for.
-        state_keys: for each episode the keys of the states its actions were taken in (where asked for).
-        sequences: one or more for each episode.
-        rewards: shape (E, S): what a step added to the score, and `invalid_reward`. mask: shape (E, S), bool.
+        episodes: E of them.
+        sequences: one or more for each episode, in order.
+        rewards: shape (E, S). mask: shape (E, S), bool: the episode has such a step.
         recorded: shape (E, P), the log-probabilities noted while playing (at temperature 1).
         step_of_position: shape (E, P), -1 where there is none. counts: shape (E, P), bool: had an alternative.
         truncated: shape (E,), bool: ended by the step limit.
     """
 
-    traces: list[Trace]
-    state_keys: list[list[str | None]]
+    episodes: list[PlayedEpisode]
     sequences: list[ActedSequence]
     rewards: torch.Tensor
     mask: torch.Tensor
@@ -154,16 +180,28 @@ class Played:
     counts: torch.Tensor
     truncated: torch.Tensor
 
-    def summary(self) -> dict[str, float]:
-        """Means over the episodes (invalid_actions: over their steps)."""
-        n, steps = len(self.traces), int(self.mask.sum())
-        return {
-            "reward": float(self.rewards.sum()) / n,
-            "success": sum(t.success for t in self.traces) / n,
-            "score": sum(t.score for t in self.traces) / n,
-            "episode_steps": steps / n,
-            "invalid_actions": sum(s.invalid_action for t in self.traces for s in t.steps) / max(1, steps),
-        }
+    @classmethod
+    def of(cls, episodes: Sequence[PlayedEpisode], device: Any = "cpu") -> Played:
+        """The arrays of at least one episode."""
+        sequences = []
+        for number, episode in enumerate(episodes):
+            for sequence in episode.sequences:
+                sequence.episode = number
+                sequences.append(sequence)
+        arrays = (
+            pad([e.rewards for e in episodes], 0.0),
+            pad([[True] * len(e.rewards) for e in episodes], False),
+            pad([e.logprobs for e in episodes], 0.0),
+            pad([[step for s in e.sequences for step in s.steps] for e in episodes], -1),
+            pad([[count for s in e.sequences for count in s.counts] for e in episodes], False),
+            torch.tensor([e.trace.end_reason == "step_limit" for e in episodes]),
+        )
+        return cls(list(episodes), sequences, *(array.to(device) for array in arrays))
+
+    @property
+    def tasks(self) -> list[str]:
+        """The task of each episode."""
+        return [episode.trace.task_id for episode in self.episodes]
 
     @property
     def step_counts(self) -> torch.Tensor:
@@ -172,254 +210,6 @@ class Played:
         episodes, positions = self.counts.nonzero(as_tuple=True)
         found[episodes, self.step_of_position[episodes, positions]] = True
         return found
-
-
-def play(
-    trainer: Trainer, tasks: Sequence[str], temperature: float, invalid_reward: float, *, state_key: bool = False,
-    final_turns: bool = False,
-) -> Played:  # fmt: skip
-    """Play a task once for each time it is named, with draws of its own, and prepare the episodes for training.
-
-    Args:
-        trainer: whose policy plays.
-        tasks: their ids.
-        temperature: at which actions are drawn.
-        invalid_reward: see `RLConfig`.
-        state_key: note the key of every state.
-        final_turns: sequences of truncated episodes go on with the last observation, so that its value can be read.
-
-    Raises:
-        ConfigError: the policy's decoding has no log-probabilities to learn from.
-        ValueError: no action had any alternative.
-    """
-    policy = trainer.policy
-    if policy.decoding.mode == "choice":
-        raise ConfigError(f"{trainer.name} needs decoding 'constrained' or 'free': 'choice' draws whole actions")
-    recorder = _Recorder(trainer.sampler(temperature), state_key)
-    seed = int(trainer.rng.integers(2**31))
-    traces = trainer.play(recorder, [EpisodeSpec(task_id, seed + i) for i, task_id in enumerate(tasks)])
-    noted = recorder.notes()
-    sequences: list[ActedSequence] = []
-    keys, recorded = [], []
-    for number, trace in enumerate(traces):
-        notes = noted[trace.task_id, tuple(trace.actions)]
-        keys.append([key for _, key in notes])
-        found, logprobs = _acted(policy, number, trace, [templates for templates, _ in notes])
-        if final_turns and trace.end_reason == "step_limit":
-            _add_final_turn(policy, found[-1], trace)
-        sequences += found
-        recorded.append(logprobs)
-    rewards = [[s.reward + invalid_reward * s.invalid_action for s in trace.steps] for trace in traces]
-    steps: list[list[int]] = [[] for _ in traces]
-    counts: list[list[bool]] = [[] for _ in traces]
-    for sequence in sequences:
-        steps[sequence.episode] += sequence.steps
-        counts[sequence.episode] += sequence.counts
-    if not any(map(any, counts)):
-        raise ValueError("the action mask is empty: no action of the played episodes had any alternative")
-    return Played(
-        traces, keys, sequences, _pad(rewards, 0.0), _pad([[True] * len(row) for row in rewards], False),
-        _pad(recorded, 0.0), _pad(steps, -1), _pad(counts, False),
-        torch.tensor([trace.end_reason == "step_limit" for trace in traces]),
-    )  # fmt: skip
-
-
-def _acted(
-    policy: LMPolicy, episode: int, trace: Trace, templates: list[list[str]]
-) -> tuple[list[ActedSequence], list[float]]:
-    """The sequences of an episode and the recorded log-probabilities of its positions."""
-    found: list[ActedSequence] = []
-    logprobs: list[float] = []
-    for segment in segments_of_trace(trace, policy.prompt):
-        sequence = ActedSequence(segment.ids, episode, segment.steps[0], len(logprobs), [], [], [], [], [])
-        for (start, end), number in zip(segment.actions, segment.steps, strict=True):
-            step = trace.steps[number]
-            trie = policy.trie({"admissible_actions": step.admissible_actions, "open_actions": templates[number]})
-            walk = trie.walk() if trie else None
-            choices: list[list[int] | np.ndarray | None] = []
-            for token in segment.ids[start:end]:
-                choices.append(None if walk is None else walk.allowed())
-                if walk is not None:
-                    walk.step(token)
-            free = [i for i, c in enumerate(choices) if not isinstance(c, list) or len(c) > 1] or [0]
-            sequence.states.append(start - 1)
-            sequence.places += [start + i - 1 for i in free]
-            sequence.targets += [segment.ids[start + i] for i in free]
-            sequence.choices += [choices[i] for i in free]
-            sequence.steps += [number] * len(free)
-            logprobs += [(step.logprobs or [])[i] for i in free]
-        found.append(sequence)
-    return found, logprobs
-
-
-def _add_final_turn(policy: LMPolicy, sequence: ActedSequence, trace: Trace) -> None:
-    """Append the last observation; where it does not fit, the value of the last state has to stand in."""
-    turn, _ = policy.prompt.turn(trace.goal, trace.final_observation)
-    if len(sequence.ids) + len(turn) <= policy.prompt.config.window:
-        sequence.ids = sequence.ids + turn
-        sequence.final = len(sequence.ids) - 1
-    else:
-        sequence.final = sequence.states[-1]
-
-
-def _pad(rows: Sequence[Sequence[Any]], value: Any) -> torch.Tensor:
-    longest = max(len(row) for row in rows)
-    return torch.tensor([[*row, *[value] * (longest - len(row))] for row in rows])
-
-
-# --- batches -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class ActedBatch:
-    """Padded sequences; N positions and M steps in all.
-
-    Attributes:
-        ids: shape (B, T).
-        rows, columns, places, targets: shape (N,): sequence, number within it, place that predicts it, and token.
-        at: shape (N, 2), episode and number of the position within it (an index into (E, P)).
-        step: shape (N,): which of the M steps. counts: shape (N,), bool: had an alternative.
-        step_rows, states: shape (M,), sequence and place before the action. step_at: shape (M, 2), index into (E, S).
-        final: shape (F, 3), sequence, place and episode of observations that no action followed.
-        listed: shape (L,), positions whose allowed tokens are `choices`, shape (L, K), where `valid`, bool; `index`,
-            shape (L,), is the target among them.
-        dense: shape (D,), the other positions. allowed: shape (D, V), bool; None when everything is.
-    """
-
-    ids: torch.Tensor
-    rows: torch.Tensor
-    columns: torch.Tensor
-    places: torch.Tensor
-    targets: torch.Tensor
-    at: torch.Tensor
-    step: torch.Tensor
-    counts: torch.Tensor
-    step_rows: torch.Tensor
-    states: torch.Tensor
-    step_at: torch.Tensor
-    final: torch.Tensor
-    listed: torch.Tensor
-    choices: torch.Tensor
-    valid: torch.Tensor
-    index: torch.Tensor
-    dense: torch.Tensor
-    allowed: torch.Tensor | None
-
-    def take(self, values: torch.Tensor) -> torch.Tensor:
-        """Shape (N,): what the positions have in an (E, P) array."""
-        return values[self.at[:, 0], self.at[:, 1]]
-
-    def take_steps(self, values: torch.Tensor) -> torch.Tensor:
-        """Shape (M,): what the steps have in an (E, S) array."""
-        return values[self.step_at[:, 0], self.step_at[:, 1]]
-
-    def grid(self, values: torch.Tensor) -> torch.Tensor:
-        """Shape (B, C), a row for each sequence, of values of positions (N,); 0 elsewhere."""
-        empty = values.new_zeros(self.ids.shape[0], int(self.columns.max()) + 1)
-        return empty.index_put((self.rows, self.columns), values)
-
-    def per_step(self, values: torch.Tensor) -> torch.Tensor:
-        """Shape (M,): sums over the positions (N,) of each step."""
-        return values.new_zeros(len(self.states)).index_add(0, self.step, values)
-
-
-def acted_batch(sequences: Sequence[ActedSequence], vocabulary: int, device: Any = "cpu") -> ActedBatch:
-    """Lay out sequences.
-
-    Args:
-        sequences: with at least one step each.
-        vocabulary: V, of the model's logits.
-        device: where the tensors are put.
-    """
-    ids = torch.zeros(len(sequences), max(len(s.ids) for s in sequences), dtype=torch.long)
-    positions: list[tuple[int, ...]] = []
-    steps: list[tuple[int, ...]] = []
-    final: list[tuple[int, int, int]] = []
-    counts: list[bool] = []
-    allowed_tokens: list[list[int] | np.ndarray | None] = []
-    for row, s in enumerate(sequences):
-        ids[row, : len(s.ids)] = torch.tensor(s.ids)
-        for i, (place, target, step) in enumerate(zip(s.places, s.targets, s.steps, strict=True)):
-            own = len(steps) + step - s.first_step
-            positions.append((row, i, place, target, s.episode, s.first_position + i, own))
-        steps += [(row, state, s.episode, s.first_step + i) for i, state in enumerate(s.states)]
-        counts += s.counts
-        allowed_tokens += s.choices
-        if s.final is not None:
-            final.append((row, s.final, s.episode))
-    lists = [(i, c) for i, c in enumerate(allowed_tokens) if isinstance(c, list)]
-    others = [(i, c) for i, c in enumerate(allowed_tokens) if not isinstance(c, list)]
-    choices = _pad([c for _, c in lists], -1) if lists else torch.zeros(0, 1, dtype=torch.long)
-    allowed = None
-    if any(c is not None for _, c in others):
-        allowed = torch.ones(len(others), vocabulary, dtype=torch.bool)
-        for row, (_, mask) in enumerate(others):
-            if mask is not None:
-                allowed[row] = False
-                allowed[row, : len(mask)] = torch.from_numpy(mask[:vocabulary])
-    index = [c.index(positions[i][3]) for i, c in lists]
-    table, step_table = torch.tensor(positions), torch.tensor(steps)
-    return ActedBatch(
-        *(tensor if tensor is None else tensor.to(device) for tensor in (
-            ids, table[:, 0], table[:, 1], table[:, 2], table[:, 3], table[:, 4:6], table[:, 6], torch.tensor(counts),
-            step_table[:, 0], step_table[:, 1], step_table[:, 2:], torch.tensor(final, dtype=torch.long).reshape(-1, 3),
-            torch.tensor([i for i, _ in lists], dtype=torch.long), choices.clamp(min=0), choices >= 0,
-            torch.tensor(index, dtype=torch.long), torch.tensor([i for i, _ in others], dtype=torch.long), allowed,
-        ))
-    )  # fmt: skip
-
-
-class Reading(NamedTuple):
-    """What a model says of a batch.
-
-    Attributes:
-        logprobs, entropy: shape (N,), of each position's token, and of the distribution it was drawn from.
-    """
-
-    logprobs: torch.Tensor
-    entropy: torch.Tensor
-
-
-def read(model: Any, batch: ActedBatch, temperature: float = 1.0) -> Reading:
-    """Log-probabilities and entropies over what was allowed, in one pass over the sequences."""
-    logits = logits_at(model, batch.ids, batch.rows, batch.places) / temperature
-    logprobs = logits.new_zeros(len(batch.rows))
-    entropy = logits.new_zeros(len(batch.rows))
-    for at, chosen, target, allowed in (
-        (batch.listed, logits[batch.listed].gather(1, batch.choices), batch.index, batch.valid),
-        (batch.dense, logits[batch.dense], batch.targets[batch.dense], batch.allowed),
-    ):
-        if len(at):
-            logprobs = logprobs.index_put((at,), token_logprobs(chosen, target, allowed))
-            entropy = entropy.index_put((at,), categorical_entropy(chosen, allowed))
-    return Reading(logprobs, entropy)
-
-
-@contextmanager
-def _hidden_states(model: Any) -> Iterator[list[torch.Tensor]]:
-    """Yields a list to which each pass of the model meanwhile adds its last hidden states, shape (B, T, H)."""
-    kept: list[torch.Tensor] = []
-    handle = model.base_model.register_forward_hook(lambda module, given, output: kept.append(output[0].float()))
-    try:
-        yield kept
-    finally:
-        handle.remove()
-
-
-def _grouped(sequences: Sequence[ActedSequence], tokens: int) -> Iterator[list[ActedSequence]]:
-    """About equally long sequences together, at most `tokens` tokens with padding."""
-    group: list[ActedSequence] = []
-    for sequence in sorted(sequences, key=lambda s: len(s.ids)):
-        if group and len(sequence.ids) * (len(group) + 1) > tokens:
-            yield group
-            group = []
-        group.append(sequence)
-    if group:
-        yield group
-
-
-def _vocabulary(policy: LMPolicy) -> int:
-    return int(policy.model.get_output_embeddings().weight.shape[0])
 
 
 # --- learning ------------------------------------------------------------------------------------------------------
@@ -466,7 +256,7 @@ def survey(
     by_position = torch.zeros(episodes, longest if features == "token" else 0, width, device=device)
     final = torch.zeros(episodes, width, device=device)
     policy.model.eval()
-    for group in _grouped(played.sequences, config.batch_tokens):
+    for group in group_sequences(played.sequences, config.batch_tokens):
         batch = acted_batch(group, _vocabulary(policy), device)
         with _hidden_states(policy.model) as kept:
             logprobs = read(policy.model, batch, config.temperature).logprobs
@@ -480,13 +270,13 @@ def survey(
             by_position[at] = hidden[batch.rows, batch.places]
         if len(batch.final):
             final[batch.final[:, 2]] = hidden[batch.final[:, 0], batch.final[:, 1]]
-    gap = float((old.cpu() - played.recorded).abs().max()) if config.temperature == 1 else float("nan")
+    gap = float((old - played.recorded).abs().max()) if config.temperature == 1 else float("nan")
     return Acted(old, other, by_step, by_position, final, gap)
 
 
 def improve(
     trainer: Trainer,
-    sequences: Sequence[ActedSequence],
+    played: Played,
     acted: Acted,
     advantages: torch.Tensor,
     config: RLConfig,
@@ -498,8 +288,7 @@ def improve(
 
     Args:
         trainer: whose policy is updated.
-        sequences: what to learn from.
-        acted: `survey` of the same episodes.
+        played: what to learn from. acted: its `survey`.
         advantages: shape (E, S) with level "step", whose ratios are those of whole actions; else (E, P).
         config: ranges, weights and the sizes of updates.
         level: "step" or "token".
@@ -509,16 +298,16 @@ def improve(
         Means over the updates, by their names in the log.
     """
     model = trainer.policy.model
-    learner = _Learner(model, acted, advantages.to(model.device), config, level, per)
+    learner = _Learner(model, acted, advantages, config, level, per)
     updates = 0
     model.train()
     for _ in range(config.epochs):
-        for part in _minibatches(trainer.rng, sequences, config.minibatches):
+        for part in _minibatches(trainer.rng, played.sequences, config.minibatches):
             if trainer.exhausted or learner.too_far:
                 break
             batches = [
                 acted_batch(group, _vocabulary(trainer.policy), model.device)
-                for group in _grouped(part, config.batch_tokens)
+                for group in group_sequences(part, config.batch_tokens)
             ]
             tokens = sum(batch.ids.numel() for batch in batches)
             batches = [batch for batch in batches if bool(batch.counts.any())]
@@ -528,6 +317,21 @@ def improve(
                 updates += 1
     model.eval()
     return {"updates": updates, **{name: total / max(1, updates) for name, total in learner.sums.items()}}
+
+
+def _vocabulary(policy: LMPolicy) -> int:
+    return int(policy.model.get_output_embeddings().weight.shape[0])
+
+
+@contextmanager
+def _hidden_states(model: Any) -> Iterator[list[torch.Tensor]]:
+    """Yields a list to which each pass of the model meanwhile adds its last hidden states, shape (B, T, H)."""
+    kept: list[torch.Tensor] = []
+    handle = model.base_model.register_forward_hook(lambda module, given, output: kept.append(output[0].float()))
+    try:
+        yield kept
+    finally:
+        handle.remove()
 
 
 def _minibatches(

@@ -46,8 +46,8 @@ class GiGPO(GRPO):
         return gigpo_advantages(
             played.rewards,
             played.mask,
-            [trace.task_id for trace in played.traces],
-            played.state_keys,
+            played.tasks,
+            [episode.state_keys for episode in played.episodes],
             gamma=config.gamma,
             omega=config.omega,
             divide_by_std=config.divide_by_std,

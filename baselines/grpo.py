@@ -11,7 +11,7 @@ from algorithms.algorithm import Algorithm, EnvSpec, RunLog
 from algorithms.lm_policy import LMPolicy
 from algorithms.policy import Policy
 from algorithms.returns import group_advantages, spread_to_tokens
-from algorithms.rl import Played, RLConfig, improve, play, survey
+from algorithms.rl import Played, PlayedEpisode, RLConfig, improve, play, summary, survey
 from algorithms.training import Trainer, frozen_copy, starting_policy
 
 __all__ = ["GRPO", "GRPOConfig"]
@@ -27,6 +27,8 @@ class GRPOConfig(RLConfig):
     """Episodes of a group: one task, different draws."""
     divide_by_std: bool = True
     """Divide advantages by the standard deviation of the group; False: only centre them (Dr. GRPO)."""
+    redraw: int = 0
+    """How often groups without any difference are replaced by groups on other tasks (DAPO, arXiv 2503.14476)."""
     mean_per: str = "sequence"
     """"sequence": each sequence weighs the same (the paper's 1/|o|); "token": each token does."""
 
@@ -35,6 +37,7 @@ class GRPOConfig(RLConfig):
         super().validate()
         self.require("num_tasks", self.num_tasks >= 1, "at least 1")
         self.require("group_size", self.group_size >= 2, "at least 2 (one episode has nothing to be compared with)")
+        self.require("redraw", self.redraw >= 0, "at least 0")
         self.require("mean_per", self.mean_per in ("sequence", "token"), "'sequence' or 'token'")
 
 
@@ -54,21 +57,46 @@ class GRPO(Algorithm):
         modules = {} if reference is None else {"reference": reference}
         with Trainer(self.name, policy, env, config, log, modules) as trainer:
             for _ in trainer.rounds(config.iterations):
-                tasks = [task for task in trainer.draw_tasks(config.num_tasks) for _ in range(config.group_size)]
-                played = play(trainer, tasks, config.temperature, config.invalid_reward, state_key=type(self).state_key)
-                advantages = self.advantages(played)
-                alive = {tasks[i] for i in (advantages != 0).any(dim=1).nonzero().flatten().tolist()}
-                trainer.record(**played.summary(), dead_groups=len(set(tasks)) - len(alive))
-                sequences = [s for s in played.sequences if tasks[s.episode] in alive]
-                if sequences:
+                played, advantages = self._collect(trainer)
+                if played is not None:
                     acted = survey(policy, reference, played, config)
                     spread = spread_to_tokens(advantages, played.step_of_position)
-                    found = improve(trainer, sequences, acted, spread, config, per=config.mean_per)
+                    found = improve(trainer, played, acted, spread, config, per=config.mean_per)
                     trainer.record(logprob_gap=acted.gap, **found)
         return policy
 
+    def _collect(self, trainer: Trainer) -> tuple[Played | None, torch.Tensor]:
+        """Play groups, and keep those that differ in anything: the others have no advantage to learn from."""
+        config: GRPOConfig = self.config
+        everyone: list[PlayedEpisode] = []
+        kept: list[PlayedEpisode] = []
+        groups = 0
+        for _ in range(config.redraw + 1):
+            missing = config.num_tasks - len({episode.trace.task_id for episode in kept})
+            tasks = trainer.draw_tasks(missing)
+            groups += len(tasks)
+            new = play(
+                trainer, [task for task in tasks for _ in range(config.group_size)], config, state_key=self.state_key
+            )
+            everyone += new
+            kept = self._alive(kept + new)
+            if trainer.exhausted or len({episode.trace.task_id for episode in kept}) == config.num_tasks:
+                break
+        alive = len({episode.trace.task_id for episode in kept})
+        trainer.record(**summary(everyone), groups=groups, dead_groups=groups - alive)
+        if not kept:
+            return None, torch.zeros(0)
+        played = Played.of(kept, trainer.policy.model.device)
+        return played, self.advantages(played)
+
+    def _alive(self, episodes: list[PlayedEpisode]) -> list[PlayedEpisode]:
+        """The episodes of the groups in which some advantage is not 0."""
+        played = Played.of(episodes)
+        found = (self.advantages(played) != 0).any(dim=1).tolist()
+        alive = {task for task, any_advantage in zip(played.tasks, found, strict=True) if any_advantage}
+        return [episode for episode in episodes if episode.trace.task_id in alive]
+
     def advantages(self, played: Played) -> torch.Tensor:
         """Shape (E, S): every step of an episode has the advantage of the episode within its group."""
-        groups = [trace.task_id for trace in played.traces]
-        totals = group_advantages(played.rewards.sum(1), groups, divide_by_std=self.config.divide_by_std)
+        totals = group_advantages(played.rewards.sum(1), played.tasks, divide_by_std=self.config.divide_by_std)
         return torch.where(played.mask, totals[:, None], 0.0)

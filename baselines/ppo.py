@@ -12,7 +12,7 @@ from algorithms.lm_policy import LMPolicy
 from algorithms.losses import value_loss
 from algorithms.policy import Policy
 from algorithms.returns import gae, masked_whiten, step_of_token_discounts, token_rewards
-from algorithms.rl import LEVELS, Acted, Played, RLConfig, improve, play, survey
+from algorithms.rl import LEVELS, Acted, Played, RLConfig, improve, play, summary, survey
 from algorithms.training import Trainer, frozen_copy, policy_optimizers, starting_policy
 
 __all__ = ["PPO", "Critic", "PPOConfig"]
@@ -106,14 +106,15 @@ class PPO(Algorithm):
         with Trainer(self.name, policy, env, config, log, modules, optimizers) as trainer:
             for number in trainer.rounds(config.iterations):
                 tasks = trainer.draw_tasks(config.num_tasks)
-                played = play(trainer, tasks, config.temperature, config.invalid_reward, final_turns=True)
+                episodes = play(trainer, tasks, config, final_turn=True)
+                played = Played.of(episodes, policy.model.device)
                 acted = survey(policy, reference, played, config, config.level)
                 estimate = self._estimate(played, acted)
-                trainer.record(**played.summary(), logprob_gap=acted.gap, **self._value(trainer, acted, estimate))
+                trainer.record(**summary(episodes), logprob_gap=acted.gap, **self._value(trainer, acted, estimate))
                 if number >= config.value_warmup:
-                    counts = (played.step_counts if config.level == "step" else played.counts).to(estimate.mask.device)
+                    counts = played.step_counts if config.level == "step" else played.counts
                     advantages = masked_whiten(estimate.advantages, counts)
-                    trainer.record(**improve(trainer, played.sequences, acted, advantages, config, level=config.level))
+                    trainer.record(**improve(trainer, played, acted, advantages, config, level=config.level))
         return policy
 
     def _features(self, acted: Acted) -> torch.Tensor:
@@ -122,17 +123,16 @@ class PPO(Algorithm):
     @torch.no_grad()
     def _estimate(self, played: Played, acted: Acted) -> Estimate:
         """Advantages and value targets. An episode that the step limit cut is worth V(last observation) beyond it."""
-        config, device = self.config, acted.old.device
-        rewards, mask = played.rewards.to(device), played.mask.to(device)
+        config, rewards, mask = self.config, played.rewards, played.mask
         gamma: float | torch.Tensor = config.gamma
         lam: float | torch.Tensor = config.gae_lambda
         if config.level == "token":
-            steps = played.step_of_position.to(device)
+            steps = played.step_of_position
             rewards, mask = token_rewards(rewards, steps), steps >= 0
             gamma = step_of_token_discounts(steps, step_gamma=config.gamma)
             lam = step_of_token_discounts(steps, step_gamma=config.gae_lambda)
         values = torch.where(mask, self.critic(self._features(acted)), 0.0)
-        beyond = torch.where(played.truncated.to(device), self.critic(acted.final_features), 0.0)
+        beyond = torch.where(played.truncated, self.critic(acted.final_features), 0.0)
         advantages, targets = gae(rewards, values, gamma=gamma, lam=lam, mask=mask, last_values=beyond)
         return Estimate(advantages, targets, values, mask)
 
