@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import random
-import signal
-import subprocess
-import time
 from pathlib import Path
 
 import pytest
 from toy_benchmark import make_benchmark
 
+from leaderboard import chaos
 from leaderboard.agents import AgentSpec
 from leaderboard.benchmark import restrict
+from leaderboard.chaos import batter
 from leaderboard.errors import AgentError, BenchmarkError, StoreError
 from leaderboard.executors import Processes
 from leaderboard.protocol import episode_seed, plan
@@ -239,34 +236,27 @@ def test_restricted_benchmark_is_another_benchmark(toy):
         restrict(toy, ["tuy"])
 
 
-@pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
-def test_kill_minus_nine(judge, toy, toy_toml, tmp_path, python, child_env):
-    """Killed without warning at random moments, the run ends with the row of an uninterrupted one."""
-    whole = judge("Slow", out="whole")
-    out = tmp_path / "runs" / "killed"
-    command = [python, "-m", "leaderboard", "run", "--benchmark", str(toy_toml), "--agent", "toy_agents:Slow"]
-    command += ["--name", "slow", "--out", str(out), "--num-envs", "2", "--no-progress"]
-    rng = random.Random(3)
-    kills = 0
-    for _ in range(60):
-        process = subprocess.Popen(command, env=child_env, cwd=tmp_path, stdout=subprocess.DEVNULL)
-        if kills < 4:
-            target = rng.randrange(1, 4) + count_lines(out)
-            while process.poll() is None and count_lines(out) < target:
-                time.sleep(0.005)
-            time.sleep(rng.random() * 0.03)
-            if process.poll() is None:
-                os.kill(process.pid, signal.SIGKILL)
-                kills += 1
-        if process.wait() == 0:
-            break
-    assert kills >= 2
-    assert comparable(read_result(out)) == comparable(whole)
+@pytest.mark.parametrize(
+    ("kills", "more"), [(4, []), (2, ["--executor", "processes", "--workers", "2"])], ids=["serial", "processes"]
+)
+def test_kill_minus_nine(toy_toml, tmp_path, child_env, monkeypatch, kills, more):
+    """Killed without warning at random moments, the run ends with the row of one that was left alone."""
+    monkeypatch.setenv("PYTHONPATH", child_env["PYTHONPATH"])
+    outcome = batter(
+        str(toy_toml), "toy_agents:Slow", tmp_path / "runs", kills, seed=3, more=["--num-envs", "2", *more]
+    )
+    assert outcome.kills == kills and outcome.episodes == 12 and outcome.differences == ()
 
 
-def count_lines(out: Path) -> int:
-    path = out / "episodes.jsonl"
-    return path.read_bytes().count(b"\n") if path.exists() else 0
+def test_chaos_sees_a_difference(judge, tmp_path):
+    for name in ("whole", "killed"):
+        judge("Random", out=name)
+    assert chaos._compare(tmp_path / "runs" / "whole", tmp_path / "runs" / "killed")[2] == []
+    path = tmp_path / "runs" / "killed" / "episodes.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([lines[0].replace("room 0", "room 1", 1), *lines[1:-1]]))
+    differences = chaos._compare(tmp_path / "runs" / "whole", tmp_path / "runs" / "killed")[2]
+    assert [line.rsplit(": ", 1)[1] for line in differences] == ["missing", "differs"]
 
 
 def test_episode_lines_are_plain_json(judge, tmp_path):
