@@ -1,6 +1,7 @@
-"""The job behind `make leaderboard`: train a small agent on each built-in world, judge it beside random and expert.
+"""The job behind `make leaderboard`: train small agents on each built-in world, judge them beside random and expert.
 
-Everything is resumed: a world whose checkpoint is there is not trained again, an episode that was judged stays judged.
+All learners start from the same checkpoint, which imitates the expert (sft). Everything is resumed: a checkpoint that is
+there is not made again, an episode that was judged stays judged.
 """
 
 from __future__ import annotations
@@ -14,20 +15,35 @@ from leaderboard.board import Board
 from leaderboard.progress import Bars
 from leaderboard.report import write_report
 from leaderboard.runner import RunOptions, run_benchmark
-from leaderboard.training import train_all
+from leaderboard.training import TrainJob, train_all
 
-__all__ = ["AGENTS", "quick"]
+__all__ = ["AGENTS", "LEARNERS", "START", "quick", "quick_jobs"]
 
 AGENTS = ("random", "expert")
-"""Registered agents that are judged beside the trained one."""
+"""Registered agents that are judged beside the trained ones."""
+START = "sft"
+"""The algorithm that makes the checkpoint which the others start from."""
+LEARNERS = (START, "eto", "stepagent-implicit", "stepagent-inverse")
 Say = Callable[[str], None]
+
+
+def quick_jobs(benchmark: str, checkpoints: Path) -> list[TrainJob]:
+    """The trainings of the quick job, `checkpoints/<algorithm>/<world>` each."""
+    sections = load_benchmark(benchmark).worlds
+    start = {section.world: checkpoints / START / section.world for section in sections}
+    jobs = [TrainJob(section, START, start[section.world]) for section in sections]
+    return jobs + [
+        TrainJob(section, name, checkpoints / name / section.world, start[section.world])
+        for name in LEARNERS[1:]
+        for section in sections
+    ]
 
 
 def quick(out: Path, benchmark: str = "quick-v1", say: Say = lambda line: None) -> tuple[Board, Path]:
     """Train, judge, report.
 
     Args:
-        out: checkpoints go to `out/quick/sft/<world>`, runs and page to `out/leaderboard/<benchmark>`.
+        out: checkpoints go to `out/quick/<algorithm>/<world>`, runs and page to `out/leaderboard/<benchmark>`.
         benchmark: what to judge on.
         say: told what happens.
 
@@ -35,15 +51,12 @@ def quick(out: Path, benchmark: str = "quick-v1", say: Say = lambda line: None) 
         The board, and the path of the page.
     """
     frozen = load_benchmark(benchmark)
-    runs = out / "leaderboard" / frozen.id
-    rows: list[tuple[str, str, str | None]] = [(name, name, None) for name in AGENTS]
-    train_all(frozen.worlds, "sft", out / "quick" / "sft", say)
-    spec = (out / "quick" / "sft").as_posix() + "/{world}"
-    rows.append(("sft", spec, "expert traces of each world's built-in train split"))
-    for name, agent, trained_on in rows:
-        options = {"threads": 1} if agent == spec else {}
+    runs, checkpoints = out / "leaderboard" / frozen.id, out / "quick"
+    train_all(quick_jobs(benchmark, checkpoints), say)
+    agents = {name: AgentSpec(name) for name in AGENTS}
+    agents |= {name: AgentSpec((checkpoints / name).as_posix() + "/{world}", {"threads": 1}) for name in LEARNERS}
+    for name, agent in agents.items():
+        learned = "expert traces of each world's built-in train split" if name in LEARNERS else None
         with Bars(name) as bars:
-            run_benchmark(
-                frozen, AgentSpec(agent, options), runs / name, RunOptions(name=name, trained_on=trained_on), bars
-            )
+            run_benchmark(frozen, agent, runs / name, RunOptions(name=name, trained_on=learned), bars)
     return write_report([runs], runs / "site", expert=True, say=say)

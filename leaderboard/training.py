@@ -1,4 +1,4 @@
-"""Trains agents by their worlds' recipes, several worlds at once: one process and one thread each.
+"""Trains agents by their worlds' recipes, several at once: one process and one thread each.
 
 One thread for each of two trainings does more on two cores than two threads for one, and it does not collapse when
 somebody else uses a core (the threads of a tensor library wait for one another by spinning).
@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -21,55 +22,76 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from leaderboard.errors import AgentError
 from leaderboard.schema import Section
 
-__all__ = ["train", "train_all"]
+__all__ = ["TrainJob", "train", "train_all"]
 
 Report = Callable[[str, float, float, str], None]
 """Told how a training goes on: (what, done, total, text)."""
 Say = Callable[[str], None]
 
 
-def train(
-    section: Section, algorithm: str, folder: Path, say: Say = lambda line: None, report: Report | None = None
-) -> None:
-    """Train by the recipe of a world on the first of the section's train splits, unless the checkpoint is there.
+@dataclass(frozen=True)
+class TrainJob:
+    """A checkpoint to make.
 
-    The checkpoint appears whole or not at all; config and metrics of the training lie in `training` beside it.
+    Attributes:
+        section: the world to train on, on the first of its train splits.
+        algorithm: name of the registry.
+        folder: where the checkpoint goes; config and metrics of the training lie in `training` in it.
+        init: folder of the checkpoint to start from (made by another job, or there already); None: from nothing.
+        config: the algorithm's settings; None takes the recipe for the world.
     """
+
+    section: Section
+    algorithm: str
+    folder: Path
+    init: Path | None = None
+    config: Any = None
+
+    @property
+    def label(self) -> str:
+        """For progress bars."""
+        return f"{self.section.world} {self.algorithm}"
+
+
+def train(job: TrainJob, say: Say = lambda line: None, report: Report | None = None) -> None:
+    """Make a checkpoint unless it is there. It appears whole or not at all; a training that was cut off goes on."""
     try:
-        from algorithms import algorithm_class
+        from algorithms import algorithm_class, load_policy
         from algorithms.algorithm import EnvSpec, RunLog
         from baselines.recipes import RECIPES
     except ModuleNotFoundError as error:
         raise AgentError(f"training needs {error.name}: `pip install 'stepagent[train]'`") from None
-    config = RECIPES[algorithm, section.env_id]
+    section, folder = job.section, job.folder
+    config = RECIPES[job.algorithm, section.env_id] if job.config is None else job.config
+    wanted = json.loads(json.dumps(config.to_dict()))
     if folder.is_dir():
-        if _saved_config(folder) != json.loads(json.dumps(config.to_dict())):
-            say(f"{folder}: trained with other settings than today's recipe; delete the folder to train anew")
+        if _saved_config(folder) != wanted:
+            say(f"{folder}: trained with other settings than today's; delete the folder to train anew")
         return
-    say(f"training {algorithm} on {section.world} ({section.train_splits[0]} split)")
     part = folder.with_name(folder.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    log = RunLog(part / "training", progress=report or False)
+    resume = _saved_config(part) == wanted
+    if not resume:
+        shutil.rmtree(part, ignore_errors=True)
+    verb = "going on with" if resume else "training"
+    say(f"{verb} {job.algorithm} on {section.world} ({section.train_splits[0]} split)")
+    log = RunLog(part / "training", progress=report or False, resume=resume)
     settings: dict[str, Any] = {k: v for k, v in section.settings.items() if k != "max_steps"}
     try:
-        policy = algorithm_class(algorithm)(config).train(
-            None, EnvSpec(section.env_id, settings, section.train_splits[0]), log
-        )
+        start = None if job.init is None else load_policy(job.init)
+        env = EnvSpec(section.env_id, settings, section.train_splits[0])
+        policy = algorithm_class(job.algorithm)(config).train(start, env, log)
     finally:
         log.close()
     policy.save(part)
+    (part / "training" / "state.pt").unlink(missing_ok=True)  # what a finished run needs no more
     os.replace(part, folder)
 
 
-def train_all(
-    sections: Sequence[Section], algorithm: str, folder: Path, say: Say, processes: int | None = None
-) -> None:
-    """Train on every section, `folder/<world>` each; as many at once as there are cores, with a bar for each.
+def train_all(jobs: Sequence[TrainJob], say: Say, processes: int | None = None) -> None:
+    """Do all jobs, as many at once as there are cores, with a bar for each; one waits for the one it starts from.
 
     Args:
-        sections: what to train on, the longest first.
-        algorithm: name of the registry.
-        folder: where the checkpoints go.
+        jobs: in the order in which they shall begin.
         say: told what happens.
         processes: how many at once; None takes the number of cores.
 
@@ -77,35 +99,36 @@ def train_all(
         StepAgentError: the first that a training raised; the others are stopped.
     """
     context = multiprocessing.get_context("spawn")
-    waiting = list(sections)
+    waiting = list(jobs)
     places = max(1, min(len(waiting), processes or os.cpu_count() or 1))
-    running: dict[Connection, tuple[Any, TaskID]] = {}
+    running: dict[Connection, tuple[TrainJob, Any, TaskID]] = {}
     with _bars() as bars:
         try:
             while waiting or running:
-                while waiting and len(running) < places:
-                    section = waiting.pop(0)
+                pending = {job.folder for job in waiting} | {job.folder for job, _, _ in running.values()}
+                for job in [job for job in waiting if job.init not in pending][: places - len(running)]:
+                    waiting.remove(job)
                     ours, theirs = context.Pipe(duplex=False)
-                    process = context.Process(
-                        target=_work, args=(theirs, section, algorithm, folder / section.world), daemon=True
-                    )
+                    process = context.Process(target=_work, args=(theirs, job), daemon=True)
                     process.start()
                     theirs.close()
-                    running[ours] = (process, bars.add_task(section.world, total=None, text="", visible=False))
+                    running[ours] = (job, process, bars.add_task(job.label, total=None, text="", visible=False))
+                if not running:
+                    raise AgentError(f"{waiting[0].label} waits for {waiting[0].init}, which waits for it")
                 for pipe in wait(list(running)):
                     assert isinstance(pipe, Connection)
-                    process, bar = running[pipe]
-                    if not _hear(pipe, bars, bar, say):
+                    job, process, bar = running[pipe]
+                    if not _hear(pipe, job, bars, bar, say):
                         process.join()
                         del running[pipe]
                         if process.exitcode:
-                            raise AgentError(f"a training process ended with exit code {process.exitcode}")
+                            raise AgentError(f"{job.label}: the process ended with exit code {process.exitcode}")
         finally:
-            for process, _ in running.values():
+            for _, process, _ in running.values():
                 process.terminate()
 
 
-def _hear(pipe: Connection, bars: Progress, bar: TaskID, say: Say) -> bool:
+def _hear(pipe: Connection, job: TrainJob, bars: Progress, bar: TaskID, say: Say) -> bool:
     """Take one message; False when the training is over."""
     try:
         message = pipe.recv()
@@ -116,15 +139,15 @@ def _hear(pipe: Connection, bars: Progress, bar: TaskID, say: Say) -> bool:
     if isinstance(message, str):
         say(message)
     else:
-        what, done, total, text = message
-        bars.update(bar, description=what, completed=done, total=total, text=text, visible=True)
+        _, done, total, text = message
+        bars.update(bar, description=job.label, completed=done, total=total, text=text, visible=True)
     return True
 
 
-def _work(pipe: Connection, section: Section, algorithm: str, folder: Path) -> None:
+def _work(pipe: Connection, job: TrainJob) -> None:
     """One training in a process of its own. When the owner is gone, the next report fails and ends it."""
     try:
-        train(section, algorithm, folder, pipe.send, lambda *message: pipe.send(message))
+        train(job, pipe.send, lambda *message: pipe.send(message))
     except BrokenPipeError:
         pass
     except Exception as error:
