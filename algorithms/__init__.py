@@ -15,9 +15,11 @@ from stepagent_envs.errors import TaskError, did_you_mean
 __all__ = ["ALGORITHMS", "algorithm_class", "load_class", "load_policy"]
 
 ALGORITHMS: dict[str, str] = {
+    "eto": "baselines.eto:ETO",
     "gigpo": "baselines.gigpo:GiGPO",
     "grpo": "baselines.grpo:GRPO",
     "ppo": "baselines.ppo:PPO",
+    "rft": "baselines.rft:RFT",
     "sb3_ppo": "baselines.sb3_ppo:SB3PPO",
     "sft": "baselines.sft:SFT",
     "stepagent-implicit": "algorithms.stepagent.implicit:StepAgentImplicit",

@@ -39,7 +39,12 @@ class RandomPolicy(Policy):
 
 
 class ExpertPolicy(Policy):
-    """Does what the world's first expert says; where it does not know, draws among the admissible actions.
+    """Does what an expert says; where it does not know, draws among the admissible actions.
+
+    Args:
+        expert: the expert's name; None takes the world's first.
+        admissible: whether the env must list the admissible actions (some worlds take long to; without them, an expert
+            that does not know says nothing).
 
     Attributes:
         fallbacks: how often the expert did not know.
@@ -48,7 +53,8 @@ class ExpertPolicy(Policy):
     name = "expert"
     expert: bool | str = True
 
-    def __init__(self) -> None:
+    def __init__(self, expert: str | None = None, admissible: bool = True) -> None:
+        self.expert, self.admissible = expert or type(self).expert, admissible
         self.fallbacks = 0
 
     def act(self, histories: Sequence[History]) -> list[Act]:

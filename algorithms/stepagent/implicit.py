@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from algorithms.algorithm import Algorithm, EnvSpec, RunLog
-from algorithms.branches import branch_batch, branched_logprobs, group_by_length
+from algorithms.branches import BranchedBatch, branch_batch, branched_logprobs, group_by_length
 from algorithms.lm_policy import LMPolicy
-from algorithms.losses import dpo_loss
 from algorithms.policy import Policy
+from algorithms.preference import PairLogprobs, prefer
 from algorithms.stepagent.cycles import CycleConfig, cycles
 from algorithms.stepagent.inspection import Inspection
 from algorithms.training import Trainer, frozen_copy, starting_policy
@@ -65,39 +63,14 @@ class StepAgentImplicit(Algorithm):
 
     def _reflect(self, trainer: Trainer, reference: Any, found: Inspection) -> dict[str, float]:
         """One cycle's updates; returns the means of what the loss says."""
-        config, model = self.config, trainer.policy.model
+        config = self.config
         groups = group_by_length(found.items, config.batch_tokens)
-        prepared = []
-        for group in groups:
-            batch = branch_batch([found.items[i] for i in group])
-            with torch.no_grad():
-                prepared.append((batch, branched_logprobs(reference, batch)))
-        total, done = config.epochs * len(prepared), 0
-        sums: dict[str, float] = {}
-        model.train()
-        for _ in range(config.epochs):
-            for i in trainer.rng.permutation(len(prepared)):
-                if trainer.exhausted:
-                    break
-                batch, (ref_expert, ref_novice) = prepared[int(i)]
-                expert, novice = branched_logprobs(model, batch)
-                result = dpo_loss(
-                    expert,
-                    novice,
-                    ref_expert,
-                    ref_novice,
-                    beta=config.beta,
-                    agree=~batch.branched.to(expert.device),
-                    nll_weight=config.nll_weight,
-                    chosen_tokens=batch.expert_tokens.to(expert.device),
-                )
-                trainer.update(result.loss, tokens=batch.tokens, lr_scale=1 - 0.9 * done / total)
-                done += 1
-                values = {
-                    "loss": result.loss, "preference": result.preference, "nll": result.nll, "margin": result.margin,
-                    "accuracy": result.accuracy, "chosen_gain": (expert - ref_expert).mean(),
-                }  # fmt: skip
-                for name, value in values.items():
-                    sums[name] = sums.get(name, 0.0) + float(value.detach())
-        model.eval()
-        return {name: value / max(1, done) for name, value in sums.items()}
+        batches = [branch_batch([found.items[i] for i in group]) for group in groups]
+        weights = {"beta": config.beta, "nll_weight": config.nll_weight}
+        return prefer(trainer, reference, batches, _both_sides, epochs=config.epochs, **weights)
+
+
+def _both_sides(model: Any, batch: BranchedBatch) -> PairLogprobs:
+    """The expert's action (the better one) and the novice's in each state."""
+    expert, novice = branched_logprobs(model, batch)
+    return PairLogprobs(expert, novice, batch.expert_tokens.to(expert.device), ~batch.branched.to(expert.device))

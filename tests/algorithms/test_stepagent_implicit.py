@@ -6,10 +6,10 @@ import pytest
 import torch
 from biased import copy_of, player, success
 
+from algorithms import preference
 from algorithms.algorithm import ConfigError, RunLog
 from algorithms.branches import branch_batch, branched_logprobs
 from algorithms.lm_policy import LMPolicy
-from algorithms.stepagent import implicit
 from algorithms.stepagent.implicit import StepAgentImplicit, StepAgentImplicitConfig
 from algorithms.stepagent.inspection import inspect
 from baselines import make_agent
@@ -57,12 +57,12 @@ def test_implicit_corrects_habits_and_agreement_rises(habits, toy_env, states):
 
 
 def test_the_opposite_preference_teaches_the_opposite(habits, toy_env, monkeypatch):
-    original = implicit.dpo_loss
+    original = preference.dpo_loss
 
     def negated(expert, novice, ref_expert, ref_novice, **settings):
         return original(novice, expert, ref_novice, ref_expert, **{**settings, "nll_weight": 0.0})
 
-    monkeypatch.setattr(implicit, "dpo_loss", negated)
+    monkeypatch.setattr(preference, "dpo_loss", negated)
     policy = StepAgentImplicit(StepAgentImplicitConfig(lr=6e-4)).train(copy_of(habits), toy_env, RunLog())
     assert success(policy, toy_env) <= success(habits, toy_env)
 

@@ -1,0 +1,108 @@
+"""RFT: the policy's own successful trajectories are added to the expert's, and imitated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from algorithms.algorithm import Algorithm, EnvSpec, RunLog
+from algorithms.datasets import batches
+from algorithms.lm import logits_at
+from algorithms.lm_policy import LMPolicy
+from algorithms.losses import sft_loss
+from algorithms.policy import Policy
+from algorithms.prompts import Segment, segments_of_trace
+from algorithms.training import Trainer, frozen_copy, policy_optimizers, starting_policy
+from baselines.exploration import ExplorationConfig, Explored, explorations
+from stepagent_envs.traces import Trace
+
+__all__ = ["RFT", "RFTConfig", "kept"]
+
+
+@dataclass(frozen=True)
+class RFTConfig(ExplorationConfig):
+    """Settings of RFT. `lr` falls linearly to a tenth over each iteration."""
+
+    iterations: int = 1
+    """Rounds of exploring and learning."""
+    explorations_per_task: int = 4
+    """Episodes of the policy on each task."""
+    experts: bool = True
+    """Imitate the expert's trajectories of the same tasks too; False: the policy's own successes alone."""
+    start: str = "initial"
+    """What each iteration trains: "initial" (the policy that was given) or "current" (the one before it left)."""
+    epochs: int = 3
+    """Passes over the trajectories of an iteration."""
+
+    def validate(self) -> None:
+        """See `AlgorithmConfig.validate`."""
+        super().validate()
+        self.require("start", self.start in ("initial", "current"), "'initial' or 'current'")
+        self.require("epochs", self.epochs >= 1, "at least 1")
+        self.require("temperature", self.temperature > 0 or self.experts, "above 0 without experts (nothing is new)")
+
+
+class RFT(Algorithm):
+    """Rejection-sampling fine-tuning (arXiv 2308.01825): sample, keep what succeeds, fine-tune on it."""
+
+    name = "rft"
+    Config = RFTConfig
+
+    def train(self, policy: Policy | None, env: EnvSpec, log: RunLog) -> LMPolicy:
+        """See `Algorithm.train`. It needs a policy to start from, usually one trained with SFT."""
+        config: RFTConfig = self.config
+        policy = starting_policy(self.name, policy)
+        log.config(self, env)
+        again = config.start == "initial" and config.iterations > 1
+        modules = {"initial": frozen_copy(policy.model)} if again else {}
+        with Trainer(self.name, policy, env, config, log, modules) as trainer:
+            for explored in explorations(trainer, config, ask_expert=config.experts):
+                if again:
+                    policy.model.load_state_dict(modules["initial"].state_dict())
+                    trainer.optimizers["policy"] = policy_optimizers(policy, config)
+                own, experts = kept(explored)
+                trainer.record(kept=len(own), experts=len(experts))
+                segments = [s for t in [*experts, *own] for s in segments_of_trace(t, policy.prompt) if s.actions]
+                if segments:
+                    trainer.record(**self._imitate(trainer, segments))
+        return policy
+
+    def _imitate(self, trainer: Trainer, segments: Sequence[Segment]) -> dict[str, float]:
+        """Fine-tune on sequences; returns the means of loss and token accuracy."""
+        config, model = self.config, trainer.policy.model
+        total, done, tokens = config.epochs * len(segments), 0, 0
+        loss_sum = correct = 0.0
+        model.train()
+        for _ in range(config.epochs):
+            for batch in batches(segments, config.batch_tokens, trainer.rng):
+                if trainer.exhausted:
+                    break
+                rows, positions = batch.rows.to(model.device), batch.positions.to(model.device)
+                logits = logits_at(model, batch.ids.to(model.device), rows, positions - 1)
+                targets = batch.targets.to(model.device)
+                loss = sft_loss(logits, targets)
+                trainer.update(loss, tokens=batch.ids.numel(), lr_scale=1 - 0.9 * done / total)
+                done += len(batch.segments)
+                tokens += len(targets)
+                loss_sum += float(loss.detach()) * len(targets)
+                correct += float((logits.argmax(-1) == targets).sum())
+        model.eval()
+        return {"loss": loss_sum / max(1, tokens), "accuracy": correct / max(1, tokens)}
+
+
+def kept(explored: Sequence[Explored]) -> tuple[list[Trace], list[Trace]]:
+    """The trajectories to imitate: the policy's own successful ones, and the expert's.
+
+    Of those with the same actions on the same task there is one; the expert's goes first.
+    """
+    own, experts = [], []
+    for task in explored:
+        seen = set()
+        if task.expert is not None and task.expert.success:
+            experts.append(task.expert)
+            seen.add(tuple(task.expert.actions))
+        for trace in task.own:
+            if trace.success and tuple(trace.actions) not in seen:
+                own.append(trace)
+                seen.add(tuple(trace.actions))
+    return own, experts
