@@ -1,8 +1,8 @@
 """Does a killed run end as one that was left alone? `python -m leaderboard.chaos` kills one over and over and compares.
 
 A run is a process of its own that gets SIGKILL at random moments: while it starts, reads back, plays or writes. The
-same command resumes it each time. In the end every episode must be, byte for byte, what it is without a kill, and so must
-the row; only times, sessions and numbers of retries may differ.
+same command resumes it each time. In the end every episode must be, byte for byte, what it is without a kill, and so
+must the row; only times, sessions and numbers of retries may differ.
 """
 
 from __future__ import annotations

@@ -69,9 +69,9 @@ class Ray:
 
     def _connect(self) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a Ray that we start sends nothing anywhere
-        here = {"num_cpus": self.workers, "include_dashboard": False} if self._address == "local" else {}
+        here = {"num_cpus": max(self.workers, os.cpu_count() or 1), "include_dashboard": False}
         try:
-            self._ray.init(self._address, logging_level="ERROR", **here)
+            self._ray.init(self._address, logging_level="ERROR", **(here if self._address == "local" else {}))
         except (ConnectionError, ValueError, RuntimeError) as error:
             line = " ".join(str(error).split())[:200]
             raise StepAgentError(
