@@ -5,16 +5,19 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import sys
 import time
 import typing
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from algorithms.health import Health
 from algorithms.policy import Policy
+from algorithms.sinks import Sink, open_sinks
 from stepagent_envs.errors import StepAgentError, did_you_mean
 
 __all__ = ["Algorithm", "AlgorithmConfig", "ConfigError", "EnvSpec", "RunLog", "config_from_dict"]
@@ -102,18 +105,46 @@ class EnvSpec:
 
         return gym.make(self.env_id, disable_env_checker=True, split=self.split, **{**self.settings, **extra})
 
+    def check(self, *splits: str) -> None:
+        """Make the env once and see that there are tasks in its split and in others.
+
+        Raises:
+            ConfigError: there is no such env, it takes no such setting, or a split has no tasks.
+        """
+        import gymnasium as gym
+
+        try:
+            env = self.make()
+        except (gym.error.Error, ImportError, TypeError) as error:
+            raise ConfigError(f"{self.env_id} cannot be made: {' '.join(str(error).split())}") from None
+        try:
+            for split in (self.split, *splits):
+                if not len(env.unwrapped.tasks(split)):
+                    raise ConfigError(f"{self.env_id}: there is no task in split {split!r}")
+        finally:
+            env.close()
+
 
 class RunLog:
-    """Where a run is written: `config.json`, and `metrics.jsonl` with one object a line.
+    """Where a run is written: `config.json`, and `metrics.jsonl` with one object a line. It also watches the metrics
+    and says when a training looks ill (`algorithms.health`).
 
     Args:
         folder: the run's folder; None keeps the metrics in memory only.
         progress: show a progress bar on the terminal; or who is told (description, done, total, text) instead.
         resume: go on with a run that was cut off, from its last checkpoint. Without it, a folder that holds a run is
             refused: nothing is overwritten.
+        sinks: where the metrics go besides: "tensorboard", "wandb", "trackio".
+        start: what is written down about the policy that training starts from, as JSON values.
+        writes: False for a process beside the one that writes.
+        say: who is told of alarms; None: standard error.
+
+    Attributes:
+        records: all metrics so far (of this part of the run).
+        alarms: the latest message of every alarm that went off, by rule.
 
     Raises:
-        ConfigError: the folder holds a run and `resume` is off, or the other way round.
+        ConfigError: the folder holds a run and `resume` is off, or the other way round; or a sink is not installed.
     """
 
     def __init__(
@@ -121,41 +152,78 @@ class RunLog:
         folder: str | Path | None = None,
         progress: bool | Callable[[str, float, float, str], None] = False,
         resume: bool = False,
+        *,
+        sinks: Sequence[str] = (),
+        start: Mapping[str, Any] | None = None,
+        writes: bool = True,
+        say: Callable[[str], None] | None = None,
     ) -> None:
         self.folder = None if folder is None else Path(folder)
-        self.resume = resume
+        self.resume, self.start, self.writes = resume, start, writes
         holds_run = self.folder is not None and (self.folder / "config.json").is_file()
         if resume and not holds_run:
             raise ConfigError(f"{self.folder}: there is no run to resume")
-        if holds_run and not resume:
+        if holds_run and not resume and writes:
             raise ConfigError(f"{self.folder} holds a run already: resume it, or choose another folder")
         self.records: list[dict[str, Any]] = []
-        self._progress = progress
+        self.alarms: dict[str, str] = {}
+        self._health = Health()
+        self._say = say or (lambda line: typing.cast(None, sys.stderr.write(line + "\n")))
+        self._progress = progress if writes else False
         self._started = time.perf_counter()
         self._file: typing.TextIO | None = None
-        if self.folder is not None:
+        self._sinks: list[Sink] = []
+        if self.folder is not None and writes:
+            self._sinks = open_sinks(sinks, self.folder)
             self.folder.mkdir(parents=True, exist_ok=True)
+            if resume:
+                self._recall(self.folder / "metrics.jsonl")
+
+    def _recall(self, path: Path) -> None:
+        """Tell the health check what went before; a line that was cut off with the run is completed."""
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        if text and not text.endswith("\n"):
+            path.write_text(text[: text.rfind("\n") + 1], encoding="utf-8", newline="\n")
+        for line in text.splitlines():
+            try:
+                record = json.loads(line)
+            except ValueError:
+                continue
+            self._health.check(record)
 
     def config(self, algorithm: Algorithm, env: EnvSpec) -> None:
         """Save the resolved config, so that the run can be repeated from the file."""
-        if self.folder is None or self.resume:
-            return
         content = {
             "algorithm": f"{type(algorithm).__module__}:{type(algorithm).__qualname__}",
             "config": algorithm.config.to_dict(),
             "env": dataclasses.asdict(env),
+            "start": self.start,
         }
+        for sink in self._sinks:
+            sink.config(content)
+        if self.folder is None or self.resume or not self.writes:
+            return
         (self.folder / "config.json").write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
     def metrics(self, kind: str, **values: Any) -> None:
-        """Append one record; `kind` says what it is about ("train", "eval", "data", …). Adds the seconds so far."""
+        """Append one record; `kind` says what it is about ("round", "eval", "data", …). Adds the seconds so far."""
         record = {"kind": kind, "seconds": round(time.perf_counter() - self._started, 3), **values}
         self.records.append(record)
+        if not self.writes:
+            return
         if self.folder is not None:
             if self._file is None:
                 self._file = open(self.folder / "metrics.jsonl", "a", encoding="utf-8", newline="\n")  # noqa: SIM115
-            self._file.write(json.dumps(record) + "\n")
+            self._file.write(json.dumps(_finite(record)) + "\n")
             self._file.flush()
+        for sink in self._sinks:
+            sink.write(record)
+        for rule, message in self._health.check(record):
+            if rule not in self.alarms:
+                self._say(f"ALARM {rule}: {message}")
+            self.alarms[rule] = message
+            at = {name: values[name] for name in ("round", "step") if name in values}
+            self.metrics("alarm", rule=rule, **at, message=message)
 
     @contextmanager
     def progress(self, description: str, total: float | None) -> Iterator[Callable[[float, str], None]]:
@@ -181,10 +249,20 @@ class RunLog:
             yield lambda done, text: bar.update(task, completed=done, text=text)
 
     def close(self) -> None:
-        """Close the metrics file."""
+        """Close the metrics file and the sinks."""
         if self._file is not None:
             self._file.close()
             self._file = None
+        for sink in self._sinks:
+            sink.close()
+        self._sinks = []
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity: null."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class Algorithm(ABC):

@@ -25,6 +25,14 @@ class Evaluation:
     score: float
     steps: float
 
+    @classmethod
+    def of(cls, episodes: Sequence[Episode]) -> Evaluation:
+        """The means of episodes that were played."""
+        traces = [episode.trace for episode in episodes if episode.trace is not None]
+        n = len(episodes)
+        sums = (sum(t.success for t in traces), sum(t.score for t in traces), sum(len(t.steps) for t in traces))
+        return cls(n, *(total / n for total in sums))
+
 
 def play(policy: Policy, envs: TextVectorEnv, specs: Sequence[EpisodeSpec]) -> list[Episode]:
     """Play episodes and return them in the order of `specs`; one that an env broke is tried again.
@@ -62,11 +70,4 @@ def evaluate(policy: Policy, env: EnvSpec, split: str, num_tasks: int | None = N
         episodes = play(policy, envs, [EpisodeSpec(task_id) for task_id in ids])
     finally:
         envs.close()
-    traces = [episode.trace for episode in episodes if episode.trace is not None]
-    n = len(episodes)
-    return Evaluation(
-        n,
-        sum(t.success for t in traces) / n,
-        sum(t.score for t in traces) / n,
-        sum(len(t.steps) for t in traces) / n,
-    )
+    return Evaluation.of(episodes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -67,12 +68,19 @@ class Policy(ABC):
         expert: what the env must put into `info["expert_action"]`: False, True, or an expert's name.
         admissible: whether the env must list the admissible actions.
         state_key: whether the env must put the key of its state into `info["state_key"]`.
+        notes: what the policy notes of the episodes it plays beside their traces. Processes that train together
+            exchange it after playing, so keys and values must be picklable.
     """
 
     name: str
     expert: bool | str = False
     admissible: bool = True
     state_key: bool = False
+
+    @cached_property
+    def notes(self) -> dict[Any, Any]:
+        """See the class."""
+        return {}
 
     @abstractmethod
     def act(self, histories: Sequence[History]) -> list[Act]:

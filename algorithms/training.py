@@ -14,37 +14,44 @@ A loop of an algorithm reads
 
 After every round the whole state can be written (`save_every`), and a run that was killed goes on from there: it
 computes what it would have computed, number for number, on the same machine and with the same number of threads.
+
+In several processes (`algorithms.processes`) a loop runs as it is: `play` deals out episodes, and `update` averages
+gradients. A loop that iterates over `trainer.share(batches)` deals out its batches too.
 """
 
 from __future__ import annotations
 
 import copy
+import math
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from algorithms.algorithm import AlgorithmConfig, ConfigError, EnvSpec, RunLog
-from algorithms.evaluation import evaluate, play
+from algorithms.evaluation import Evaluation, play
 from algorithms.lm_policy import LMPolicy
 from algorithms.optim import OPTIMIZERS, optimizers
 from algorithms.policy import Policy
-from algorithms.rollout import EpisodeSpec, make_envs
+from algorithms.processes import Processes
+from algorithms.rollout import Episode, EpisodeSpec, make_envs
 from stepagent_envs.traces import Trace
 from stepagent_envs.vector import TextVectorEnv
 
 __all__ = ["Trainer", "TrainingConfig", "frozen_copy", "policy_optimizers", "starting_policy"]
 
-_FORMAT = 1
+T = TypeVar("T")
+
+_FORMAT = 2
 STATE_FILE = "state.pt"
-_COUNTS = ("round", "step", "tokens", "env_steps")
-_MAY_CHANGE = ("max_minutes", "max_tokens", "max_env_steps")  # a run may be given more time than it was
+_COUNTS = ("round", "step", "tokens", "env_steps", "skipped_updates")
+_MAY_CHANGE = ("max_minutes", "max_steps", "max_tokens", "max_env_steps")  # a run may be given more time than it was
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,8 @@ class TrainingConfig(AlgorithmConfig):
     """The most tokens in a batch, padding included."""
     num_envs: int = 32
     """Episodes played at once."""
+    max_steps: int | None = None
+    """Stop after so many updates; None: no such limit."""
     max_tokens: int | None = None
     """Stop once so many tokens have passed through the optimiser; None: no such limit."""
     max_env_steps: int | None = None
@@ -91,7 +100,7 @@ class TrainingConfig(AlgorithmConfig):
         self.require("clip", self.clip > 0, "above 0")
         for name in ("batch_tokens", "num_envs"):
             self.require(name, getattr(self, name) >= 1, "at least 1")
-        for name in ("max_tokens", "max_env_steps", "eval_tasks", "patience"):
+        for name in ("max_steps", "max_tokens", "max_env_steps", "eval_tasks", "patience"):
             self.require(name, getattr(self, name) is None or getattr(self, name) >= 1, "at least 1, or None")
         for name in ("eval_every", "save_every"):
             self.require(name, getattr(self, name) >= 0, "at least 0")
@@ -124,6 +133,8 @@ class Trainer:
     Attributes:
         rng: draws whatever the loop has to draw.
         round, step, tokens, env_steps: so far: rounds, updates, tokens through the optimiser, env steps for training.
+        skipped_updates: updates that were left out because a gradient was not finite (they count as updates).
+        processes: of this training; mostly one.
         extra: whatever else the loop must keep across a resumption (tensors, numbers, strings, lists and dicts).
     """
 
@@ -140,9 +151,17 @@ class Trainer:
         self.name, self.policy, self.env, self.config, self.log = name, policy, env, config, log
         self.modules: dict[str, torch.nn.Module] = {"policy": policy.model, **(modules or {})}
         self.optimizers = dict(optimizers or {"policy": policy_optimizers(policy, config)})
+        kept = {id(p) for module in self.modules.values() for p in module.parameters()}
+        for label, group in self.optimizers.items():
+            if any(id(p) not in kept for o in group for part in o.param_groups for p in part["params"]):
+                raise ValueError(f"optimizer {label!r} has parameters of a module that checkpoints would leave out")
         self.rng = np.random.default_rng(config.seed)
-        self.round = self.step = self.tokens = self.env_steps = 0
+        self.round = self.step = self.tokens = self.env_steps = self.skipped_updates = 0
         self.extra: dict[str, Any] = {}
+        self.processes = Processes()
+        self._counts_here = True  # whether what `share` gave this process is its own
+        self._agreed_seconds = 0.0  # of the first process's clock, so that all stop at once
+        self._norms: list[float] = []
         self._before = 0.0  # seconds of the parts before a resumption
         self._started = time.perf_counter()
         self._best: dict[str, Any] | None = None
@@ -162,6 +181,7 @@ class Trainer:
         self._started = time.perf_counter()
         if self.log.resume:
             self._load()
+        self.processes.align(self.modules.values())
         return self
 
     def __exit__(
@@ -179,37 +199,67 @@ class Trainer:
             self.policy.forget()
             self.policy.name = self.name
 
-    def rounds(self, number: int) -> Iterator[int]:
-        """Count rounds until the number, a budget or the patience is used up; after each: evaluate, report, save."""
-        with self.log.progress(f"{self.name}: rounds", total=number) as update:
+    def rounds(self, number: int | None = None, done: Callable[[], float] | None = None) -> Iterator[int]:
+        """Count rounds until the number, a budget or the patience is used up; after each: evaluate, report, save.
+
+        Args:
+            number: how many rounds at most.
+            done: instead of a number, the share of the training that is done; 1 or more ends it.
+        """
+        share = done or (lambda: self.round / (number or 1))
+        with self.log.progress(self.name, total=1.0) as update:
             if self.round == 0 and self.config.eval_every:
                 self._evaluate()
-            while self.round < number and not self.exhausted and not self._out_of_patience:
-                self._metrics = {}
+            over = self._over(share)
+            while not over:
+                self._metrics, self._norms = {}, []
                 yield self.round
                 self.round += 1
                 self.policy.forget()
+                if self._norms:
+                    self.record(grad_norm=sum(self._norms) / len(self._norms))
+                self._agree_on_time()
                 self.log.metrics("round", **self._counts(), **self._metrics)
-                if self.config.eval_every and self.round % self.config.eval_every == 0:
+                over = self._over(share)
+                if self.config.eval_every and (over or self.round % self.config.eval_every == 0):
                     self._evaluate()
-                if self.config.save_every and (self.round % self.config.save_every == 0 or self.round == number):
+                over = over or self._out_of_patience
+                if self.config.save_every and (over or self.round % self.config.save_every == 0):
                     self.save()
-                update(self.round, ", ".join(f"{k} {v:.3g}" for k, v in self._metrics.items() if _shown(v)))
+                shown = [f"{name} {value:.3g}" for name, value in self._metrics.items() if isinstance(value, float)]
+                update(max(share(), self.spent), ", ".join(shown[:4]))
+
+    def _over(self, share: Callable[[], float]) -> bool:
+        return share() >= 1 or self.exhausted or self._out_of_patience
 
     @property
     def seconds(self) -> float:
         """Wall time of the training so far, earlier parts of a resumed run included."""
+        if self.processes.number > 1:
+            return self._agreed_seconds
         return self._before + time.perf_counter() - self._started
+
+    def _agree_on_time(self) -> None:
+        if self.processes.number > 1:
+            clock = self._before + time.perf_counter() - self._started
+            self._agreed_seconds = self.processes.total([clock if self.processes.rank == 0 else 0.0])[0]
+
+    @property
+    def spent(self) -> float:
+        """Share of the budget (minutes, updates, tokens, env steps) that is used up, by whichever comes first."""
+        config = self.config
+        budgets = (
+            (self.seconds / 60, config.max_minutes),
+            (self.step, config.max_steps),
+            (self.tokens, config.max_tokens),
+            (self.env_steps, config.max_env_steps),
+        )
+        return max((used / budget for used, budget in budgets if budget is not None), default=0.0)
 
     @property
     def exhausted(self) -> bool:
-        """Whether a budget (minutes, tokens, env steps) is used up. Loops may ask in the midst of a round."""
-        config = self.config
-        return (
-            (config.max_minutes is not None and self.seconds >= 60 * config.max_minutes)
-            or (config.max_tokens is not None and self.tokens >= config.max_tokens)
-            or (config.max_env_steps is not None and self.env_steps >= config.max_env_steps)
-        )
+        """Whether a budget is used up. Loops may ask in the midst of a round."""
+        return self.spent >= 1
 
     @property
     def _out_of_patience(self) -> bool:
@@ -235,6 +285,8 @@ class Trainer:
         """Tasks of the training split, each at most once, in random order; None: all."""
         envs = self._envs_for(self.policy)
         ids = envs.call("tasks", self.env.split)[0].ids
+        if not ids:
+            raise ConfigError(f"{self.env.env_id}: there is no task in split {self.env.split!r}")
         return [ids[int(i)] for i in self.rng.permutation(len(ids))[: len(ids) if number is None else number]]
 
     def play(self, policy: Policy, specs: Sequence[EpisodeSpec]) -> list[Trace]:
@@ -244,12 +296,23 @@ class Trainer:
             RuntimeError: the policy broke down.
         """
         traces = []
-        for episode in play(policy, self._envs_for(policy), specs):
+        for episode in self._played(policy, specs):
             if episode.trace is None:
                 raise RuntimeError(f"{self.name}: the policy broke down in {episode.spec.task_id}: {episode.error}")
             self.env_steps += len(episode.trace.steps)
             traces.append(episode.trace)
         return traces
+
+    def _played(self, policy: Policy, specs: Sequence[EpisodeSpec]) -> list[Episode]:
+        """Play a share of the episodes; the other processes play the rest."""
+        processes = self.processes
+        episodes = play(policy, self._envs_for(policy), specs[processes.rank :: processes.number])
+        found: list[Any] = [None] * len(specs)
+        for rank, (part, notes) in enumerate(processes.gather((episodes, policy.notes))):
+            found[rank :: processes.number] = part
+            if rank != processes.rank:
+                policy.notes.update(notes)
+        return found
 
     def _envs_for(self, policy: Policy) -> TextVectorEnv:
         key = (policy.expert, policy.admissible, policy.state_key)
@@ -260,40 +323,69 @@ class Trainer:
 
     # --- learning --------------------------------------------------------------------------------------------------
 
+    def share(self, items: Iterable[T]) -> Iterator[T]:
+        """The share of this process in batches, each of which makes an update: all of them where there is one process.
+
+        Of n batches, ⌈n / processes⌉ come, on every process; the updates average the gradients.
+        """
+        try:
+            for item, counts in self.processes.share(items):
+                self._counts_here = counts
+                yield item
+        finally:
+            self._counts_here = True
+
     def update(
-        self, loss: torch.Tensor | Iterable[torch.Tensor], *names: str, tokens: int = 0, lr_scale: float = 1.0
+        self,
+        loss: torch.Tensor | Iterable[torch.Tensor],
+        *names: str,
+        tokens: int = 0,
+        lr_scale: float = 1.0,
+        weight: float = 1.0,
     ) -> float:
-        """One update.
+        """One update. It is left out, and counted as skipped, where the gradient is not finite.
 
         Args:
             loss: scalar, or several whose gradients add up: each one's graph is freed before the next is asked for.
             names: of the optimisers that take a step; none named: "policy".
             tokens: how many tokens the loss read.
             lr_scale: factor on every learning rate.
+            weight: of this process's gradient in the mean over the processes, for example what the loss is a mean over.
 
         Returns:
-            Norm of the policy's gradient before it was clipped (the sum of those of several optimisers).
+            Norm of the gradient before it was clipped (of all that the named optimisers hold).
         """
         chosen = [optimizer for name in names or ("policy",) for optimizer in self.optimizers[name]]
         for optimizer in chosen:
             optimizer.zero_grad(set_to_none=True)
         for part in (loss,) if isinstance(loss, torch.Tensor) else loss:
             part.backward()
-        parameters = [p for optimizer in chosen for group in optimizer.param_groups for p in group["params"]]
+        held = {id(p) for optimizer in chosen for group in optimizer.param_groups for p in group["params"]}
+        parameters = [p for module in self.modules.values() for p in module.parameters() if id(p) in held]
+        self.processes.average_gradients(parameters, weight * self._counts_here)
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.config.clip))
-        for optimizer in chosen:
-            for group in optimizer.param_groups:
-                group["lr"] = group.setdefault("peak_lr", group["lr"]) * lr_scale
-            optimizer.step()
+        if math.isfinite(norm):
+            for optimizer in chosen:
+                for group in optimizer.param_groups:
+                    group["lr"] = group.setdefault("peak_lr", group["lr"]) * lr_scale
+                optimizer.step()
+        else:
+            self.skipped_updates += 1
+        if not names or "policy" in names:
+            self._norms.append(norm)
         self.step += 1
-        self.tokens += tokens
+        self.tokens += int(self.processes.total([tokens * self._counts_here])[0])
+        self._agree_on_time()
         return norm
 
     def _evaluate(self) -> None:
         """Play on the evaluation split and remember the weights if they are the best so far."""
         config = self.config
         self.policy.forget()
-        found = evaluate(self.policy, self.env, config.eval_split, config.eval_tasks, config.num_envs)
+        ids = self._envs_for(self.policy).call("tasks", config.eval_split)[0].ids[: config.eval_tasks]
+        if not ids:
+            raise ConfigError(f"{self.env.env_id}: there is no task in eval_split {config.eval_split!r}")
+        found = Evaluation.of(self._played(self.policy, [EpisodeSpec(task_id) for task_id in ids]))
         self.policy.forget()
         self.log.metrics(
             "eval",
@@ -315,16 +407,13 @@ class Trainer:
 
     def save(self) -> None:
         """Write all that the run needs to go on; the file appears whole or not at all."""
-        if self.log.folder is None:
+        if self.log.folder is None or not self.log.writes:
             return
         content = {
             "format": _FORMAT,
             "algorithm": self.name,
             "config": self.config.to_dict(),
-            "counts": {
-                **{n: getattr(self, n) for n in ("round", "step", "tokens", "env_steps")},
-                "seconds": self.seconds,
-            },
+            "counts": {**{name: getattr(self, name) for name in _COUNTS}, "seconds": self.seconds},
             "modules": {name: module.state_dict() for name, module in self.modules.items()},
             "optimizers": {name: [o.state_dict() for o in group] for name, group in self.optimizers.items()},
             "rng": self.rng.bit_generator.state,
@@ -353,7 +442,7 @@ class Trainer:
             for optimizer, state in zip(group, content["optimizers"][name], strict=True):
                 optimizer.load_state_dict(state)
         counts = content["counts"]
-        self._before = counts.pop("seconds")
+        self._before = self._agreed_seconds = counts.pop("seconds")
         for name, value in counts.items():
             setattr(self, name, value)
         self.rng.bit_generator.state = content["rng"]
@@ -371,10 +460,6 @@ def policy_optimizers(policy: LMPolicy, config: TrainingConfig) -> list[torch.op
 def frozen_copy(model: Any) -> Any:
     """A copy of a model that does not learn, for references."""
     return copy.deepcopy(model).eval().requires_grad_(False)
-
-
-def _shown(value: Any) -> bool:
-    return isinstance(value, float)
 
 
 def _read_state(path: Path, name: str, config: TrainingConfig, device: Any) -> dict[str, Any]:

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
-import torch
 
-from algorithms.algorithm import Algorithm, AlgorithmConfig, ConfigError, EnvSpec, RunLog
+from algorithms.algorithm import Algorithm, ConfigError, EnvSpec, RunLog
 from algorithms.datasets import Batch, batches, expert_traces, texts_of
 from algorithms.decoding import Decoding
 from algorithms.lm import PRESETS, count_parameters, logits_at, new_model
 from algorithms.lm_policy import LMPolicy
 from algorithms.losses import sft_loss
-from algorithms.optim import OPTIMIZERS, optimizers
 from algorithms.policy import Policy
 from algorithms.prompts import ContextStats, PromptConfig, Segment, segments_of_trace
 from algorithms.tokenizer import TokenizerConfig, build_tokenizer
+from algorithms.training import Trainer, TrainingConfig
 from stepagent_envs.errors import did_you_mean
 from stepagent_envs.traces import Trace, read_traces
 
@@ -29,8 +29,8 @@ __all__ = ["SFT", "SFTConfig", "cut_segments"]
 
 
 @dataclass(frozen=True)
-class SFTConfig(AlgorithmConfig):
-    """Settings of SFT."""
+class SFTConfig(TrainingConfig):
+    """Settings of SFT. A round is `log_every` updates."""
 
     model: str = "tiny"
     """What to train when no policy is given: a preset from scratch ("tiny", "small") or a model folder."""
@@ -42,12 +42,8 @@ class SFTConfig(AlgorithmConfig):
     """Which expert to ask; None: the world's first."""
     epochs: int = 3
     """Passes over the data."""
-    max_steps: int | None = None
-    """Stop after so many updates."""
     batch_tokens: int = 1024
     """The most tokens in a batch, padding included."""
-    optimizer: str = "adamw"
-    """"adamw", or "muon": Muon on the inner matrices (learns from scratch in fewer tokens), AdamW on the rest."""
     lr: float = 1.5e-3
     """Peak learning rate."""
     warmup: float = 0.03
@@ -58,15 +54,13 @@ class SFTConfig(AlgorithmConfig):
     final_lr: float = 0.05
     """Learning rate at the end, as a share of the peak."""
     weight_decay: float = 0.01
-    """Of AdamW, on matrices only."""
-    beta2: float = 0.98
-    """Second moment's decay of AdamW."""
-    clip: float = 1.0
-    """Largest norm of the gradient."""
+    """Of the optimiser, on matrices only."""
     label_smoothing: float = 0.0
     """Share of probability given to all tokens alike."""
     log_every: int = 20
-    """Updates between two records of the metrics."""
+    """Updates between two records of the metrics; they make a round."""
+    save_every: int = 5
+    """Rounds between two checkpoints to resume from; 0: none."""
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     """For models from scratch."""
     prompt: PromptConfig = field(default_factory=PromptConfig)
@@ -77,15 +71,10 @@ class SFTConfig(AlgorithmConfig):
     def validate(self) -> None:
         """See `AlgorithmConfig.validate`."""
         super().validate()
-        for name in ("epochs", "batch_tokens", "log_every"):
+        for name in ("epochs", "log_every"):
             self.require(name, getattr(self, name) >= 1, "at least 1")
-        for name in ("num_traces", "max_steps"):
-            self.require(name, getattr(self, name) is None or getattr(self, name) >= 1, "at least 1, or None")
-        self.require("optimizer", self.optimizer in OPTIMIZERS, f"one of {list(OPTIMIZERS)}")
-        self.require("lr", 0 < self.lr < 1, "above 0 and below 1")
-        self.require("clip", self.clip > 0, "above 0")
-        self.require("weight_decay", self.weight_decay >= 0, "at least 0")
-        for name in ("warmup", "length_warmup", "label_smoothing", "beta2"):
+        self.require("num_traces", self.num_traces is None or self.num_traces >= 1, "at least 1, or None")
+        for name in ("warmup", "length_warmup", "label_smoothing"):
             self.require(name, 0 <= getattr(self, name) < 1, "at least 0 and below 1")
         self.require("final_lr", 0 <= self.final_lr <= 1, "between 0 and 1")
         if self.model not in PRESETS and not Path(self.model).is_dir():
@@ -103,7 +92,7 @@ class SFT(Algorithm):
     def train(self, policy: Policy | None, env: EnvSpec, log: RunLog) -> LMPolicy:
         """Collect the expert's traces and fit the policy to them (see `Algorithm.train`)."""
         log.config(self, env)
-        return self.fit(policy, self.traces(env, log), log)
+        return self.fit(policy, self.traces(env, log), log, env)
 
     def traces(self, env: EnvSpec, log: RunLog) -> list[Trace]:
         """The traces to learn from: read, or recorded from the env's expert."""
@@ -123,17 +112,16 @@ class SFT(Algorithm):
         log.metrics("data", traces=len(traces), steps=sum(len(t.steps) for t in traces), collect_seconds=seconds)
         return traces
 
-    def fit(self, policy: Policy | None, traces: Sequence[Trace], log: RunLog) -> LMPolicy:
+    def fit(self, policy: Policy | None, traces: Sequence[Trace], log: RunLog, env: EnvSpec | None = None) -> LMPolicy:
         """Fit a policy to traces.
 
         Args:
             policy: an `LMPolicy` to go on with; None starts one as the config says.
             traces: what to imitate.
             log: gets the metrics.
+            env: where it is evaluated while it learns; None: where the traces come from.
         """
-        config = self.config
-        if config.threads:
-            torch.set_num_threads(config.threads)
+        config: SFTConfig = self.config
         if policy is not None and not isinstance(policy, LMPolicy):
             raise ConfigError(f"sft trains an LMPolicy, got {type(policy).__name__}")
         policy = policy or self.new_policy(traces)
@@ -150,8 +138,9 @@ class SFT(Algorithm):
             observations_cut=stats.observations_cut,
             restarts=stats.restarts,
         )
-        _Fit(config, policy, segments, log).run()
-        policy.forget()
+        env = env or EnvSpec(traces[0].env_id, {k: v for k, v in traces[0].settings.items() if k != "split"})
+        with Trainer(self.name, policy, env, config, log) as trainer:
+            _Fit(trainer, segments).run()
         return policy
 
     def new_policy(self, traces: Sequence[Trace]) -> LMPolicy:
@@ -166,85 +155,71 @@ class SFT(Algorithm):
 
 
 class _Fit:
-    """One run of the optimiser."""
+    """One run of the optimiser. A round is `log_every` updates."""
 
-    def __init__(self, config: SFTConfig, policy: LMPolicy, segments: list[Segment], log: RunLog) -> None:
-        self.config, self.policy, self.segments, self.log = config, policy, segments, log
-        self.optimizers = optimizers(
-            policy.model, config.optimizer, config.lr, weight_decay=config.weight_decay, beta2=config.beta2
-        )
-        self.started = time.perf_counter()
-        self.step = self.seen = self.correct = self.predicted = 0  # seen: tokens read, without padding
-        self.loss_sum = 0.0
+    def __init__(self, trainer: Trainer, segments: list[Segment]) -> None:
+        self.trainer, self.segments = trainer, segments
+        self.config: SFTConfig = cast(SFTConfig, trainer.config)
+        self.total_tokens = self.config.epochs * sum(len(s.ids) for s in segments)
 
     def run(self) -> None:
-        """Update until the epochs, the steps or the minutes are used up."""
-        config = self.config
-        rng = np.random.default_rng(config.seed)
-        total_tokens = config.epochs * sum(len(s.ids) for s in self.segments)
-        with self.log.progress(f"sft: {len(self.segments)} sequences", total=1.0) as update, _seeded(config.seed):
-            self.policy.model.train()
-            done = 0.0
-            while done < 1:
-                stage = _stage(done, config.length_warmup)
-                segments = self.segments if stage is None else cut_segments(self.segments, SHORT * 2**stage)
-                for batch in batches(segments, config.batch_tokens, rng):
-                    self._update(batch, segments, done)
-                    done = self._share_done(total_tokens)
-                    if self.step % config.log_every == 0:
-                        self._report(update, done)
-                    if done >= 1 or _stage(done, config.length_warmup) != stage:
-                        break
-            self._report(update, 1.0)
-        self.policy.model.eval()
+        """Update until the epochs or a budget are used up."""
+        trainer, config = self.trainer, self.config
+        stream = self._stream()
+        for _ in trainer.rounds(done=self._done):
+            started, before = trainer.seconds, trainer.tokens
+            sums = np.zeros(3)
+            trainer.policy.model.train()
+            for _ in range(config.log_every):
+                sums += self._update(*next(stream))
+                if self._done() >= 1:
+                    break
+            trainer.policy.model.eval()
+            loss, predicted, correct = trainer.processes.total(sums.tolist())
+            rate = (trainer.tokens - before) / max(trainer.seconds - started, 1e-9)
+            lr = trainer.optimizers["policy"][0].param_groups[0]["lr"]
+            trainer.record(loss=loss / predicted, accuracy=correct / predicted, lr=lr, tokens_per_second=round(rate))
 
-    def _share_done(self, total_tokens: int) -> float:
-        """How far the training is, by whichever of its limits comes first."""
-        shares = [self.seen / total_tokens]
-        if self.config.max_steps is not None:
-            shares.append(self.step / self.config.max_steps)
-        if self.config.max_minutes is not None:
-            shares.append((time.perf_counter() - self.started) / (60 * self.config.max_minutes))
-        return max(shares)
+    def _done(self) -> float:
+        """How far the training is, by whichever of its limits comes first. Tokens count without padding."""
+        return max(self.trainer.tokens / self.total_tokens, self.trainer.spent)
 
-    def _update(self, batch: Batch, segments: list[Segment], done: float) -> None:
-        config, model = self.config, self.policy.model
-        lr = config.lr * _schedule(done, config.warmup, config.final_lr)
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = lr
+    def _stream(self) -> Iterator[tuple[Batch, int]]:
+        """Batches with their numbers of tokens, epoch after epoch; a resumed run goes on in the midst of one.
+
+        An epoch also ends with a stage of the length warm-up.
+        """
+        trainer, config = self.trainer, self.config
+        while True:
+            rng = trainer.rng
+            if "epoch" in trainer.extra:
+                rng = np.random.default_rng()
+                rng.bit_generator.state = trainer.extra["epoch"]["rng"]
+            else:
+                stage = _stage(self._done(), config.length_warmup)
+                trainer.extra["epoch"] = {"rng": rng.bit_generator.state, "stage": stage, "taken": 0}
+            epoch = trainer.extra["epoch"]
+            stage = epoch["stage"]
+            segments = self.segments if stage is None else cut_segments(self.segments, SHORT * 2**stage)
+            order = trainer.share(batches(segments, config.batch_tokens, rng))
+            for batch in itertools.islice(order, epoch["taken"], None):
+                if _stage(self._done(), config.length_warmup) != stage:
+                    break
+                epoch["taken"] += 1
+                yield batch, sum(len(segments[i].ids) for i in batch.segments)
+            del trainer.extra["epoch"]
+
+    def _update(self, batch: Batch, tokens: int) -> tuple[float, int, int]:
+        """Returns the sum of the losses of the predicted tokens, their number, and how many were predicted right."""
+        trainer, config, model = self.trainer, self.config, self.trainer.policy.model
         device = model.device
         logits = logits_at(model, batch.ids.to(device), batch.rows.to(device), batch.positions.to(device) - 1)
         targets = batch.targets.to(device)
         loss = sft_loss(logits, targets, config.label_smoothing)
-        model.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-        for optimizer in self.optimizers:
-            optimizer.step()
-        self.step += 1
-        self.seen += sum(len(segments[i].ids) for i in batch.segments)
-        self.predicted += len(targets)
-        self.correct += int((logits.argmax(-1) == targets).sum())
-        self.loss_sum += float(loss.detach()) * len(targets)
-
-    def _report(self, update: Any, done: float) -> None:
-        if not self.predicted:
-            return
-        loss, accuracy = self.loss_sum / self.predicted, self.correct / self.predicted
-        rate = self.seen / (time.perf_counter() - self.started)
-        self.log.metrics(
-            "train",
-            step=self.step,
-            tokens=self.seen,
-            loss=loss,
-            accuracy=accuracy,
-            lr=self.optimizers[0].param_groups[0]["lr"],
-            tokens_per_second=round(rate),
-        )
-        update(done, f"loss {loss:.3f}, token accuracy {accuracy:.3f}, {rate:,.0f} tokens/s")
-        self.predicted = self.correct = 0
-        self.loss_sum = 0.0
+        scale = _schedule(self._done(), config.warmup, config.final_lr)
+        trainer.update(loss, tokens=tokens, lr_scale=scale, weight=len(targets))
+        right = int((logits.argmax(-1) == targets).sum())
+        return float(loss.detach()) * len(targets), len(targets), right
 
 
 SHORT = 128
@@ -271,17 +246,3 @@ def _schedule(done: float, warmup: float, final: float) -> float:
     if done < warmup:
         return max(done / warmup, 0.02)
     return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min((done - warmup) / (1 - warmup), 1.0)))
-
-
-class _seeded:
-    """Dropout draws from the tensor library's global generator: seed it, and give it back as it was."""
-
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-
-    def __enter__(self) -> None:
-        self.state = torch.get_rng_state()
-        torch.manual_seed(self.seed)
-
-    def __exit__(self, *error: object) -> None:
-        torch.set_rng_state(self.state)

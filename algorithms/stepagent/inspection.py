@@ -55,7 +55,7 @@ class _Inspector(Policy):
         self.novice, self.states = novice, states
         self.expert = expert or True
         self.admissible = novice.admissible
-        self.acts: dict[str, list[Act]] = {}
+        self.notes: dict[str, list[Act]] = {}
 
     def act(self, histories: Sequence[History]) -> list[Act]:
         """See `Policy.act`."""
@@ -63,8 +63,8 @@ class _Inspector(Policy):
         done = []
         for history, act in zip(histories, acts, strict=True):
             if not history.actions:
-                self.acts[history.info["task_id"]] = []
-            self.acts[history.info["task_id"]].append(act)
+                self.notes[history.info["task_id"]] = []
+            self.notes[history.info["task_id"]].append(act)
             expert = history.info["expert_action"]
             done.append(act if self.states == "on_policy" or expert is None else Act(expert))
         return done
@@ -96,7 +96,7 @@ def inspect(
     found = Inspection([], 0, 0, 0, 0.0)
     traces = play(inspector, [EpisodeSpec(task_id, seed + i) for i, task_id in enumerate(task_ids)])
     for trace in traces:
-        _compare(found, novice, trace, inspector.acts.pop(trace.task_id), states)
+        _compare(found, novice, trace, inspector.notes.pop(trace.task_id), states)
     found.episodes = len(traces)
     found.success = sum(trace.success for trace in traces) / max(1, len(traces))
     found.items.sort(key=_order)

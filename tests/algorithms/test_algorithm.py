@@ -85,5 +85,5 @@ def test_a_run_leaves_its_config_and_metrics(toy_env, tmp_path):
     saved = json.loads((tmp_path / "run" / "config.json").read_text())
     assert saved["config"]["max_steps"] == 3 and saved["env"]["env_id"] == toy_env.env_id
     records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert [r["step"] for r in records if r["kind"] == "train"] == [1, 2, 3]
-    assert {r["kind"] for r in records} == {"data", "model", "train"}
+    assert [r["step"] for r in records if r["kind"] == "round"] == [1, 2, 3]
+    assert {r["kind"] for r in records} == {"data", "model", "round"}

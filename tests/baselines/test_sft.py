@@ -60,7 +60,7 @@ def test_one_seed_is_one_result(toy_env, toy_traces):
         log = RunLog()
         policy = SFT(config).fit(None, toy_traces, log)
         assert torch.equal(torch.get_rng_state(), state)
-        runs.append((policy.model.state_dict(), [r["loss"] for r in log.records if r["kind"] == "train"]))
+        runs.append((policy.model.state_dict(), [r["loss"] for r in log.records if r["kind"] == "round"]))
     assert runs[0][1] == runs[1][1]
     assert all(torch.equal(runs[0][0][name], runs[1][0][name]) for name in runs[0][0])
     other = SFT(SFTConfig(model="nano", batch_tokens=512, max_steps=8, seed=1)).fit(None, toy_traces, RunLog())
@@ -79,7 +79,7 @@ def test_the_length_warmup_starts_with_beginnings_and_ends_with_everything(toy_t
     config = SFTConfig(model="nano", batch_tokens=512, max_steps=30, length_warmup=0.5, log_every=5)
     log = RunLog()
     SFT(config).fit(None, toy_traces, log)
-    assert [r["step"] for r in log.records if r["kind"] == "train"][-1] == 30
+    assert [r["step"] for r in log.records if r["kind"] == "round"][-1] == 30
 
 
 def test_sft_goes_on_from_a_given_policy(toy_env, toy_traces):

@@ -1,0 +1,158 @@
+"""Where metrics go besides `metrics.jsonl`: TensorBoard, Weights & Biases, trackio. None of them is a dependency."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from stepagent_envs.errors import StepAgentError, did_you_mean
+
+__all__ = ["SINKS", "Sink", "open_sinks"]
+
+PROJECT = "stepagent"
+
+
+class Sink(ABC):
+    """Gets every record of a run; its numbers are named `kind/name` and stand over the update they were taken at.
+
+    Args:
+        folder: of the run.
+    """
+
+    module: ClassVar[str]
+    """What has to be importable."""
+    package: ClassVar[str]
+    """What brings it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @abstractmethod
+    def config(self, content: Mapping[str, Any]) -> None:
+        """Told once what is run."""
+
+    @abstractmethod
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        """Take numbers, all finite."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """The run is over."""
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Take a record; what is no number is left out."""
+        kind, step = record["kind"], int(record.get("step", 0))
+        if kind == "alarm":
+            self.scalars({f"alarm/{record['rule']}": 1.0}, step)
+            return
+        values = {f"{kind}/{name}": float(v) for name, v in record.items() if name != "step" and _is_number(v)}
+        self.scalars(values, step)
+
+
+class TensorBoard(Sink):
+    """Event files in `tensorboard/` in the run's folder."""
+
+    module, package = "torch.utils.tensorboard", "tensorboard"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer: Any = SummaryWriter(str(folder / "tensorboard"))
+
+    def config(self, content: Mapping[str, Any]) -> None:
+        """See `Sink.config`."""
+        text = "\n".join(f"    {key} = {value!r}" for key, value in sorted(_flat(content).items()))
+        self._writer.add_text("config", text)
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        """See `Sink.scalars`."""
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+        self._writer.flush()
+
+    def close(self) -> None:
+        """See `Sink.close`."""
+        self._writer.close()
+
+
+class _Tracker(Sink):
+    """What Weights & Biases and trackio share. Every part of a resumed run is a run of its own there, named alike."""
+
+    def config(self, content: Mapping[str, Any]) -> None:
+        """See `Sink.config`."""
+        self._tracker: Any = importlib.import_module(self.module)
+        self._begin(_flat(content))
+
+    @abstractmethod
+    def _begin(self, config: dict[str, Any]) -> None: ...
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        """See `Sink.scalars`."""
+        self._tracker.log(dict(values), step=step)
+
+    def close(self) -> None:
+        """See `Sink.close`."""
+        if hasattr(self, "_tracker"):
+            self._tracker.finish()
+
+
+class WandB(_Tracker):
+    """Weights & Biases, as its own settings say (`WANDB_MODE=offline`, `WANDB_PROJECT`, …)."""
+
+    module = package = "wandb"
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        import os
+
+        project = os.environ.get("WANDB_PROJECT", PROJECT)
+        self._tracker.init(project=project, name=self.folder.name, dir=str(self.folder), config=config)
+
+
+class Trackio(_Tracker):
+    """trackio: a local dashboard (`trackio show`)."""
+
+    module = package = "trackio"
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        self._tracker.init(project=PROJECT, name=self.folder.name, config=config)
+
+
+SINKS: dict[str, type[Sink]] = {"tensorboard": TensorBoard, "wandb": WandB, "trackio": Trackio}
+
+
+def open_sinks(names: Sequence[str], folder: Path) -> list[Sink]:
+    """The sinks of these names.
+
+    Raises:
+        StepAgentError: there is no such sink, or its package is not installed.
+    """
+    for name in names:
+        if name not in SINKS:
+            raise StepAgentError(f"metrics cannot go to {name!r}; {did_you_mean(name, SINKS)}")
+        try:
+            importlib.import_module(SINKS[name].module)
+        except ImportError:
+            raise StepAgentError(
+                f"metrics cannot go to {name!r}: it is not installed (pip install {SINKS[name].package})"
+            ) from None
+    return [SINKS[name](folder) for name in names]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _flat(content: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """Nested mappings as `a.b` -> value."""
+    found: dict[str, Any] = {}
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{before}{key}.")
+        else:
+            found[before + key] = value
+    return found
