@@ -85,7 +85,7 @@ def batter(benchmark: str, agent: str, folder: Path, kills: int, seed: int = 0, 
         if rng.random() < STARTING:
             time.sleep(rng.random() * starting)
         else:
-            pace = 2 * (total - before) // (kills - number + 1) - 2
+            pace = (total - before) // (kills - number)
             _wait(process, killed, before + rng.randint(1, max(pace, 1)))
             time.sleep(rng.random() * playing / total)
         if process.poll() is not None:
@@ -113,8 +113,14 @@ def _said(process: subprocess.Popen[bytes]) -> str:
 
 def _wait(process: subprocess.Popen[bytes], folder: Path, lines: int) -> subprocess.Popen[bytes]:
     """Wait until a run has written so many episodes, or has ended."""
-    while process.poll() is None and _lines(folder) < lines:
+    path, position, seen = folder / "episodes.jsonl", 0, 0
+    while process.poll() is None and seen < lines:
         time.sleep(0.002)
+        if path.exists():
+            with open(path, "rb") as file:
+                file.seek(position)
+                new = file.read()
+            position, seen = position + len(new), seen + new.count(b"\n")
     return process
 
 

@@ -54,13 +54,14 @@ class Playing:
 
 
 def main(argv: list[str]) -> int:
-    """`stepagent leaderboard {run,report,compare,verify,serve,freeze,list,quick}`."""
+    """`stepagent leaderboard {run,report,compare,verify,serve,pack,freeze,list,quick}`."""
     commands: dict[str, Callable[..., Any]] = {
         "run": run,
         "report": report,
         "compare": compare,
         "verify": verify,
         "serve": serve,
+        "pack": pack,
         "freeze": freeze,
         "list": list_benchmarks,
         "quick": quick,
@@ -236,6 +237,24 @@ def serve(folder: Annotated[Path, tyro.conf.Positional], port: int = 8000, host:
             server.serve_forever()
         except KeyboardInterrupt:
             return 0
+    return 0
+
+
+def pack(folders: Folders, undo: bool = False) -> int:
+    """Compress the episodes of finished runs (xz); every command reads them as before.
+
+    Args:
+        folders: folders of runs, or folders that hold such folders.
+        undo: make the plain files again.
+    """
+    from leaderboard import store
+    from leaderboard.board import find_results
+
+    for folder in find_results(folders):
+        if store.episodes_path(folder).name == (store.PLAIN if undo else store.PACKED):
+            continue
+        before, after = (store.unpack if undo else store.pack)(folder)
+        _console.print(f"{folder}: {before / 1e6:.2f} MB -> {after / 1e6:.2f} MB", highlight=False)
     return 0
 
 

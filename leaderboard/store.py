@@ -4,12 +4,16 @@ run.json         what the folder belongs to; written before the first episode
 episodes.jsonl   one line per finished episode, each forced to the disk before the next one counts
 cut-<n>.txt      a half-written last line that was found and set aside after a kill
 result.json      the row; made anew from the episodes after every run
+
+A finished run may be packed: `episodes.jsonl.xz` in the place of `episodes.jsonl`, read wherever the other is.
 """
 
 from __future__ import annotations
 
+import hashlib
 import lzma
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -19,11 +23,26 @@ import pydantic
 from leaderboard.errors import StoreError
 from leaderboard.schema import EpisodeKey, EpisodeRecord, Result, RunFile
 
-__all__ = ["MAX_LINE", "Judged", "RunStore", "read_episodes", "read_result", "read_run_file", "write_json"]
+__all__ = [
+    "MAX_FILE",
+    "MAX_LINE",
+    "Judged",
+    "RunStore",
+    "episodes_path",
+    "pack",
+    "read_episodes",
+    "read_result",
+    "read_run_file",
+    "unpack",
+    "write_json",
+]
 
 MAX_LINE = 256 * 1024 * 1024
 """A line of episodes.jsonl with more bytes than this is refused."""
+MAX_FILE = 4 * 1024**3
+"""Episodes of more bytes than this, when unpacked, are refused."""
 MAX_JSON = 64 * 1024 * 1024
+PLAIN, PACKED = "episodes.jsonl", "episodes.jsonl.xz"
 
 
 class Judged:
@@ -85,7 +104,7 @@ def read_run_file(folder: Path) -> RunFile:
 
 def episodes_path(folder: Path) -> Path:
     """`episodes.jsonl`, or its compressed form where only that is there."""
-    plain, packed = folder / "episodes.jsonl", folder / "episodes.jsonl.xz"
+    plain, packed = folder / PLAIN, folder / PACKED
     return packed if packed.is_file() and not plain.is_file() else plain
 
 
@@ -97,11 +116,13 @@ def read_episodes(path: Path) -> Iterator[EpisodeRecord]:
     """
     if not path.is_file():
         raise StoreError(f"{path}: no such file")
-    number = 0
+    number = size = 0
     try:
         with lzma.open(path, "rb") if path.suffix == ".xz" else open(path, "rb") as file:
             while line := file.readline(MAX_LINE):
-                number += 1
+                number, size = number + 1, size + len(line)
+                if size > MAX_FILE:
+                    raise StoreError(f"{path}: more than {MAX_FILE >> 30} GiB of episodes")
                 if not line.endswith(b"\n"):
                     raise StoreError(
                         f"{path}:{number}: the last line is cut off (a run was killed); "
@@ -109,7 +130,9 @@ def read_episodes(path: Path) -> Iterator[EpisodeRecord]:
                     )
                 yield _parse(path, number, line)
     except (EOFError, lzma.LZMAError) as error:
-        raise StoreError(f"{path}: damaged after line {number} ({error})") from None
+        raise StoreError(
+            f"{path}: the packed file is cut off or damaged after line {number} ({error}); copy it again"
+        ) from None
 
 
 def _parse(path: Path, number: int, line: bytes) -> EpisodeRecord:
@@ -140,17 +163,25 @@ class RunStore:
         self._lock = _lock(folder / ".lock")
         try:
             self.run = self._claim(run)
-            self._path = folder / "episodes.jsonl"
-            self._mend()
+            self._path = episodes_path(folder)
+            self._packed = self._path.name == PACKED
+            if not self._packed:
+                self._mend()
             self._read()
-            self._file: IO[bytes] = open(self._path, "ab")  # noqa: SIM115  (held for the life of the store)
+            self._file: IO[bytes] | None = None
         except BaseException:
             self._lock.close()
             raise
 
     def append(self, record: EpisodeRecord) -> None:
         """Write an episode down; when this returns it survives a kill."""
+        if self._packed:
+            raise StoreError(
+                f"{self._path}: packed, so it takes no more episodes; `leaderboard pack --undo` unpacks it"
+            )
         self._keep(record, "this run")
+        if self._file is None:
+            self._file = open(self._path, "ab")  # noqa: SIM115  (held for the life of the store)
         self._file.write(record.model_dump_json(exclude_none=True).encode() + b"\n")
         self._file.flush()
         os.fsync(self._file.fileno())
@@ -161,7 +192,8 @@ class RunStore:
 
     def close(self) -> None:
         """Give the folder free."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
         self._lock.close()
 
     def __enter__(self) -> RunStore:
@@ -173,7 +205,7 @@ class RunStore:
     def _claim(self, run: RunFile) -> RunFile:
         path = self.folder / "run.json"
         if not path.exists():
-            if (self.folder / "episodes.jsonl").exists():
+            if episodes_path(self.folder).exists():
                 raise StoreError(f"{self.folder}: there are episodes but no run.json; choose another folder with --out")
             write_json(path, run)
             return run
@@ -226,6 +258,67 @@ class RunStore:
             self.errors.pop(record.key, None)
         else:
             self.errors[record.key] = record
+
+
+# --- packing -------------------------------------------------------------------------------------------------------
+
+
+def pack(folder: Path) -> tuple[int, int]:
+    """Compress the episodes of a finished run; the plain file goes when the packed one was read back and is equal.
+
+    Returns:
+        Bytes before and after.
+
+    Raises:
+        StoreError: the run is not complete, is in use, or has no plain episodes.
+    """
+    plain, packed = folder / PLAIN, folder / PACKED
+    if not read_result(folder).complete:
+        raise StoreError(f"{folder}: the run is not complete, and a packed one cannot be resumed; run it again first")
+    with _lock(folder / ".lock"):
+        if not plain.is_file():
+            raise StoreError(f"{plain}: no such file; " + ("it is packed already" if packed.is_file() else "no run"))
+        part = packed.with_name(packed.name + ".part")
+        with open(plain, "rb") as source, open(part, "wb") as file:
+            with lzma.open(file, "wb") as target:
+                shutil.copyfileobj(source, target, 1 << 20)
+            file.flush()
+            os.fsync(file.fileno())
+        with open(plain, "rb") as source, lzma.open(part, "rb") as target:
+            if _digest(source) != _digest(target):
+                raise StoreError(f"{part}: does not unpack to what was packed; is the disk sound?")
+        os.replace(part, packed)
+        sizes = plain.stat().st_size, packed.stat().st_size
+        plain.unlink()
+    return sizes
+
+
+def unpack(folder: Path) -> tuple[int, int]:
+    """Undo `pack`; returns bytes before and after."""
+    plain, packed = folder / PLAIN, folder / PACKED
+    with _lock(folder / ".lock"):
+        if not packed.is_file() or plain.exists():
+            raise StoreError(f"{folder}: not packed")
+        part = plain.with_name(plain.name + ".part")
+        with open(part, "wb") as file:
+            try:
+                with lzma.open(packed, "rb") as source:
+                    shutil.copyfileobj(source, file, 1 << 20)
+            except (EOFError, lzma.LZMAError) as error:
+                raise StoreError(f"{packed}: cut off or damaged ({error}); copy it again") from None
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, plain)
+        sizes = packed.stat().st_size, plain.stat().st_size
+        packed.unlink()
+    return sizes
+
+
+def _digest(file: IO[bytes] | lzma.LZMAFile) -> bytes:
+    digest = hashlib.sha256()
+    while chunk := file.read(1 << 20):
+        digest.update(chunk)
+    return digest.digest()
 
 
 def _short(value: object) -> str:

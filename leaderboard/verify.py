@@ -18,13 +18,12 @@ from leaderboard.errors import BenchmarkError, VerifyError
 from leaderboard.executors import tokens_of
 from leaderboard.protocol import Planned, check_data, make_env, plan
 from leaderboard.schema import Benchmark, EpisodeKey, EpisodeRecord, Result, RunFile
-from leaderboard.store import Judged, episodes_path, read_episodes, read_result
+from leaderboard.store import MAX_FILE, Judged, episodes_path, read_episodes, read_result
 from stepagent_envs.core import TextEnv
 from stepagent_envs.errors import StepAgentError, TraceError
 
 __all__ = ["Verified", "verify_submission"]
 
-MAX_FILE = 4 * 1024**3
 FILES = {"result.json", "run.json", "episodes.jsonl", "episodes.jsonl.xz", ".lock"}
 Progress = Callable[[int, int], None]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import lzma
 from pathlib import Path
 
 import pytest
@@ -11,13 +12,14 @@ from toy_benchmark import make_benchmark
 from leaderboard import chaos
 from leaderboard.agents import AgentSpec
 from leaderboard.benchmark import restrict
+from leaderboard.board import read_entry
 from leaderboard.chaos import batter
 from leaderboard.errors import AgentError, BenchmarkError, StoreError
 from leaderboard.executors import Processes
 from leaderboard.protocol import episode_seed, plan
 from leaderboard.runner import Monitor, RunOptions, run_benchmark
 from leaderboard.schema import EpisodeRecord
-from leaderboard.store import read_episodes, read_result
+from leaderboard.store import pack, read_episodes, read_result, unpack
 
 
 def test_expert_row(judge, toy, tmp_path):
@@ -264,3 +266,33 @@ def test_episode_lines_are_plain_json(judge, tmp_path):
     line = (tmp_path / "runs" / "random" / "episodes.jsonl").read_text().splitlines()[0]
     record = json.loads(line)
     assert record["trace"]["steps"] and record["seed"] == episode_seed(0, record["task_id"], 0)
+
+
+def test_packing(judge, toy, tmp_path):
+    result = judge("Random")
+    folder = tmp_path / "runs" / "random"
+    plain = (folder / "episodes.jsonl").read_bytes()
+    before, after = pack(folder)
+    assert before == len(plain) and after < before / 2
+    assert sorted(path.name for path in folder.glob("episodes*")) == ["episodes.jsonl.xz"]
+    assert judge("Random") == result, "a packed run is a finished run"
+    assert sorted(path.name for path in folder.glob("episodes*")) == ["episodes.jsonl.xz"]
+    assert read_entry(folder).records is not None
+    with pytest.raises(StoreError, match="packed already"):
+        pack(folder)
+    unpack(folder)
+    assert (folder / "episodes.jsonl").read_bytes() == plain and not (folder / "episodes.jsonl.xz").exists()
+
+
+def test_only_finished_runs_are_packed(judge, toy, tmp_path, monkeypatch):
+    monkeypatch.setenv("TOY_BUG_IN", toy.worlds[0].tasks[0].rsplit(":", 1)[1])
+    judge("Expert")
+    folder = tmp_path / "runs" / "expert"
+    with pytest.raises(StoreError, match="not complete"):
+        pack(folder)
+    monkeypatch.delenv("TOY_BUG_IN")
+    content = (folder / "episodes.jsonl").read_bytes()
+    (folder / "episodes.jsonl.xz").write_bytes(lzma.compress(content))
+    (folder / "episodes.jsonl").unlink()
+    with pytest.raises(StoreError, match=r"takes no more episodes; .* unpacks it"):
+        judge("Expert")

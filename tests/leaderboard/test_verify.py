@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from leaderboard import store
 from leaderboard.errors import StoreError, VerifyError
 from leaderboard.schema import Result
+from leaderboard.store import pack
 from leaderboard.verify import verify_submission
 
 Edit = Callable[[list[dict[str, Any]]], object]
@@ -53,16 +55,28 @@ def test_an_honest_submission_verifies(submission, toy_toml):
     assert checked.episodes == 12 and checked.steps > 12 and checked.agent == "random"
 
 
-def test_a_compressed_submission_verifies(submission, toy_toml):
+def test_a_packed_submission_verifies(submission, toy_toml):
     path = submission / "episodes.jsonl"
     with lzma.open(submission / "episodes.jsonl.xz", "wb") as file:
         file.write(path.read_bytes())
     refused(submission, toy_toml, "both episodes.jsonl and")
     path.unlink()
     assert verify_submission(submission, toy_toml).episodes == 12
-    packed = (submission / "episodes.jsonl.xz").read_bytes()
-    (submission / "episodes.jsonl.xz").write_bytes(packed[: len(packed) // 2])
-    refused(submission, toy_toml, "damaged after line")
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.5, 0.999])
+def test_a_packed_file_that_is_cut_off(submission, toy_toml, keep):
+    pack(submission)
+    path = submission / "episodes.jsonl.xz"
+    packed = path.read_bytes()
+    path.write_bytes(packed[: int(keep * len(packed))])
+    refused(submission, toy_toml, "packed file is cut off or damaged after line .*; copy it again")
+
+
+def test_a_packed_file_that_grows_without_end(submission, toy_toml, monkeypatch):
+    pack(submission)
+    monkeypatch.setattr(store, "MAX_FILE", 5_000)
+    refused(submission, toy_toml, "GiB of episodes")
 
 
 def test_agents_errors_verify(judge, tmp_path, toy_toml):
