@@ -59,6 +59,8 @@ def chat_pieces(tokenizer: Any) -> ChatPieces:
     if without is None:
         raise ConfigError("the chat template does not keep user and assistant messages in their order")
     before_user, _, after_answer, _, after_second, before_answer = without
+    if not before_user:
+        raise ConfigError("the chat template begins with nothing that tells a new conversation from one that goes on")
     if after_answer != after_second:
         raise ConfigError("the chat template does not join the first and the second turn alike")
     before_system, after_system = with_system[:2] if with_system is not None else (before_user, "\n\n")

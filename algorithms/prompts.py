@@ -116,11 +116,12 @@ class PromptFormat:
         self.tokenizer = tokenizer
         self.config = config = config or PromptConfig()
         self._ids: dict[str, list[int]] = {}
-        self._heads: dict[str, list[int]] = {}
+        self._openings: dict[str, list[int]] = {}
         self.templates: dict[tuple[str, str], tuple[tuple[int, ...], tuple[int, ...]]] = {}
         """What decoding found out about open actions: text before and after the slot -> ids before and after it."""
         self._pieces: ChatPieces | None = None
         self._next: list[int] = []  # between the end of an action and the next observation
+        self._gap: list[int] = []  # between what a sequence starts with and its first observation
         getattr(self, f"_lay_out_{config.style}")()
         least = config.least_window + self._longest_instructions()
         if config.window < least:
@@ -137,13 +138,15 @@ class PromptFormat:
         self._goal, self._obs, self._act, self._cut = (
             [vocabulary[mark]] for mark in ("<goal>", "<obs>", "<act>", "<cut>")
         )
-        self._recall, self._earlier = self._goal, self._cut
+        self._start, self._recall, self._earlier = self._goal, self._goal, self._cut
         self.end_id: int = vocabulary["<end>"]
         self.end_ids = frozenset((self.end_id,))
 
     def _lay_out_plain(self) -> None:
         react = self.config.format == "react"
+        first = [] if self.tokenizer.bos_token_id is None else [self.tokenizer.bos_token_id]
         self._goal = self._plain("Goal:")
+        self._start = first + (self._plain("Instructions:") if self.config.instructions else self._goal)
         self._obs, self._act, self._cut, self._recall, self._earlier = (
             self._plain(text)
             for text in ("\nObservation:", "\n" if react else "\nAction:", " […] ", "\nGoal:", "\nEarlier actions:")
@@ -153,8 +156,10 @@ class PromptFormat:
 
     def _lay_out_chat(self) -> None:
         self._pieces = pieces = chat_pieces(self.tokenizer)
-        self._goal, self._obs, self._cut = (self._plain(text) for text in ("Goal:", "\n\nObservation:", " […] "))
+        self._goal, self._obs, self._cut = (self._plain(text) for text in ("Goal:", "Observation:", " […] "))
         self._recall, self._earlier = self._plain("\n\nGoal:"), self._plain("\n\nEarlier actions:")
+        self._start = self._special(pieces.before_system if self.config.instructions else pieces.before_user)
+        self._gap = self._plain("\n\n")
         self._act = self._special(pieces.before_answer)
         self._next = self._special(pieces.before_next)
         self.end_id = pieces.end_id
@@ -213,11 +218,11 @@ class PromptFormat:
         """
         ids = self._opening(world) + self._goal + self._shorten(self.encode(goal), self.config.max_goal_tokens)[0]
         if not earlier:
-            return ids
+            return ids + self._gap
         summary, limit = self.encode("; ".join(earlier)), self.config.max_summary_tokens - len(self._earlier)
         if len(summary) > limit:
             summary = [*self._cut, *summary[len(summary) - limit + len(self._cut) :]]
-        return [*ids, *self._earlier, *summary]
+        return [*ids, *self._earlier, *summary, *self._gap]
 
     def turn(self, goal: str, observation: str, problem: str | None = None) -> tuple[list[int], bool]:
         """What precedes an action: the observation, and the goal again if so configured. Also: was it cut?
@@ -244,23 +249,19 @@ class PromptFormat:
 
     def is_start(self, ids: Sequence[int]) -> bool:
         """Whether prompt ids begin a sequence afresh (rather than go on from the action before)."""
-        continuations = ([*self.after(answer), *self._obs] for answer in ([], [self.end_id]))
-        return not any(list(ids[: len(start)]) == start for start in continuations)
+        return list(ids[: len(self._start)]) == self._start
 
     def _opening(self, world: str) -> list[int]:
-        if self.config.style == "marks":
-            return []
-        if world not in self._heads:
-            text = instructions(self.config.instructions, self.config.format, world)
-            if self._pieces is None:
-                first = [] if self.tokenizer.bos_token_id is None else [self.tokenizer.bos_token_id]
-                self._heads[world] = first + (self._plain(text + "\n\n") if text else [])
-            elif text:
-                before, after = self._special(self._pieces.before_system), self._special(self._pieces.after_system)
-                self._heads[world] = [*before, *self._plain(text), *after]
-            else:
-                self._heads[world] = self._special(self._pieces.before_user)
-        return self._heads[world]
+        """What stands before the goal; begins with `_start`."""
+        told = self.config.instructions
+        if not told:
+            return self._start[: len(self._start) - len(self._goal)] if self._pieces is None else self._start
+        if world not in self._openings:
+            after = [] if self._pieces is None else self._special(self._pieces.after_system)
+            text = instructions(told, self.config.format, world)
+            text = text if self._pieces is not None else f"\n{text}\n\n"
+            self._openings[world] = [*self._start, *self._plain(text), *after]
+        return self._openings[world]
 
     def _longest_instructions(self) -> int:
         name = self.config.instructions
