@@ -32,6 +32,7 @@ class Episode:
         trace: what happened; None when an error ended it.
         error: message of that error. error_kind: who failed: "agent", "environment" or "infrastructure".
         seconds: wall time from reset to end (episodes of a batch overlap in time).
+        so_far: what happened before an error of the agent.
     """
 
     spec: EpisodeSpec
@@ -39,6 +40,7 @@ class Episode:
     error: str | None
     error_kind: str | None
     seconds: float
+    so_far: Trace | None = None
 
 
 @dataclass(slots=True)
@@ -147,6 +149,7 @@ def _fill(
 
 
 def _act(policy: Policy, histories: list[History]) -> list[Act | Exception]:
+    states = [history.rng.bit_generator.state for history in histories]
     try:
         acts = list(policy.act(histories))
         if len(acts) != len(histories) or not all(isinstance(act.action, str) for act in acts):
@@ -155,11 +158,15 @@ def _act(policy: Policy, histories: list[History]) -> list[Act | Exception]:
     except Exception as error:
         if len(histories) == 1:
             return [error]
+    for history, state in zip(histories, states, strict=True):  # no episode may depend on an error in another one
+        history.rng.bit_generator.state = state
     return [act for history in histories for act in _act(policy, [history])]  # find out who of the batch is at fault
 
 
 def _failed(episode: _Running, error: Exception, kind: str) -> Episode:
-    return Episode(episode.spec, None, _message(error), _kind(error, kind), time.perf_counter() - episode.started)
+    kind = _kind(error, kind)
+    so_far = episode.builder.build() if kind == "agent" else None
+    return Episode(episode.spec, None, _message(error), kind, time.perf_counter() - episode.started, so_far)
 
 
 def _kind(error: Exception, otherwise: str) -> str:

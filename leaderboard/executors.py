@@ -19,6 +19,7 @@ from leaderboard.errors import AgentError
 from leaderboard.protocol import Planned
 from leaderboard.schema import EpisodeRecord, ErrorKind, Section
 from stepagent_envs.errors import StepAgentError, did_you_mean
+from stepagent_envs.traces import Trace
 
 __all__ = ["EXECUTORS", "Crew", "Executor", "Job", "Processes", "Serial", "Worker", "make_executor", "tokens_of"]
 
@@ -121,19 +122,28 @@ def record_of(plan: Planned, episode: Any) -> EpisodeRecord:
     if episode.error_kind is not None or trace is None:
         kind: ErrorKind = episode.error_kind or "infrastructure"
         verdict: dict[str, Any] = {"success": False, "score": 0.0} if kind == "agent" else {}
+        if kind == "agent" and episode.so_far is not None:
+            verdict |= _played(episode.so_far)
         return EpisodeRecord(error_kind=kind, error=_clip(episode.error or "no trace"), **verdict, **common)
     return EpisodeRecord(
         success=trace.success,
         score=trace.score,
         raw_score=trace.raw_score,
         end_reason=trace.end_reason,
-        steps=len(trace.steps),
-        invalid_actions=sum(step.invalid_action for step in trace.steps),
-        tokens_in=tokens_of([step.prompt_ids for step in trace.steps]),
-        tokens_out=tokens_of([step.action_ids for step in trace.steps]),
-        trace=trace,
+        **_played(trace),
         **common,
     )
+
+
+def _played(trace: Trace) -> dict[str, Any]:
+    """A trace and what is counted in it."""
+    return {
+        "steps": len(trace.steps),
+        "invalid_actions": sum(step.invalid_action for step in trace.steps),
+        "tokens_in": tokens_of([step.prompt_ids for step in trace.steps]),
+        "tokens_out": tokens_of([step.action_ids for step in trace.steps]),
+        "trace": trace,
+    }
 
 
 def _clip(message: str, limit: int = 500) -> str:

@@ -153,7 +153,7 @@ class EpisodeRecord(Model):
         tokens_in, tokens_out: tokens that a model read and generated; None where none were recorded.
         seconds: wall time (episodes of a batch overlap). attempts: how often infrastructure failed before this.
         error_kind, error: whose error ended the episode, and its message.
-        trace: all that happened; None after an error.
+        trace: all that happened, after an agent's error up to it; None after any other error.
     """
 
     schema_version: Literal[1] = 1

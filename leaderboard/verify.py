@@ -160,9 +160,12 @@ def _check_record(where: str, record: EpisodeRecord, expected: Planned) -> None:
     _same(where, "seed", record.seed, expected.seed)
     _same(where, "task type", record.task_type, expected.task_type)
     if record.error_kind == "agent":
-        # the agent raised: a failure with score 0 and nothing to replay
-        if record.trace is not None or record.success or record.score != 0.0 or record.steps:
-            raise VerifyError(f"{where}: an agent's error must be a failure with score 0 and no steps")
+        # the agent raised: a failure with score 0, whatever it had reached
+        ended = record.end_reason or (record.trace.end_reason if record.trace else None)
+        if record.success or record.score != 0.0 or record.raw_score is not None or ended is not None:
+            raise VerifyError(f"{where}: an agent's error must be a failure with score 0 that has no end")
+        if record.trace is None and record.steps:
+            raise VerifyError(f"{where}: {record.steps} steps before the agent's error, but no trace of them")
     elif record.error_kind is not None:
         if record.judged or record.success is not None or record.trace is not None:
             raise VerifyError(f"{where}: an error of {record.error_kind} cannot have a verdict")
@@ -182,10 +185,6 @@ def _check_trace(where: str, record: EpisodeRecord, benchmark: Benchmark, result
         ("data hash of the trace", trace.data_hash, section.data_hash),
         ("seed of the trace", trace.seed, record.seed),
         ("policy of the trace", trace.policy, result.agent.description.get(record.world, {}).get("name")),
-        ("success", record.success, trace.success),
-        ("score", record.score, trace.score),
-        ("raw score", record.raw_score, trace.raw_score),
-        ("end", record.end_reason, trace.end_reason),
         ("task type of the trace", trace.task_type, record.task_type),
         ("number of steps", record.steps, len(trace.steps)),
         ("number of refused actions", record.invalid_actions, sum(step.invalid_action for step in trace.steps)),
@@ -193,6 +192,10 @@ def _check_trace(where: str, record: EpisodeRecord, benchmark: Benchmark, result
         ("tokens generated", record.tokens_out, tokens_of([step.action_ids for step in trace.steps])),
     ):
         _same(where, what, claimed, found)
+    if record.error_kind == "agent":
+        return
+    for what in ("success", "score", "raw_score", "end_reason"):
+        _same(where, what.replace("_", " "), getattr(record, what), getattr(trace, what))
     if trace.end_reason is None:
         raise VerifyError(f"{where}: the episode was not played to its end")
 

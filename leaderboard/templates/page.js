@@ -170,7 +170,7 @@
     const text = (i) => (i === null ? "" : data.texts[i]);
     $("v-episode").value = String(index);
     $("v-goal").textContent = text(episode.goal);
-    $("v-outcome").textContent = episode.error !== null ? `the agent failed: ${text(episode.error)}`
+    $("v-outcome").textContent = episode.error !== null ? `the agent failed after ${episode.steps.length} steps: ${text(episode.error)}`
       : `${episode.success ? "success" : "no success"}, score ${percent(episode.score)}, ended by ${text(episode.end)}, ${episode.steps.length} steps`;
     $("v-step").max = String(episode.steps.length);
     $("v-track").replaceChildren(...episode.steps.map((step) => {
@@ -193,7 +193,7 @@
     $("v-track").querySelectorAll("i").forEach((tick, i) => tick.classList.toggle("now", i === index));
     $("v-observation").textContent = step ? text(step.o) : text(episode.final);
     $("v-observation").scrollTop = 0;
-    $("v-action").textContent = step ? text(step.a) : "(the episode has ended)";
+    $("v-action").textContent = step ? text(step.a) : episode.error !== null ? `(the agent failed here)\n${text(episode.error)}` : "(the episode has ended)";
     $("v-expert").textContent = !step ? "" : step.e === null ? "not recorded" : text(step.e) + (step.e === step.a ? "  (the same)" : "");
     $("v-result").textContent = !step ? "" : `${step.x ? "refused, " : ""}reward ${step.r > 0 ? "+" : ""}${percent(step.r)}, score then ${percent(step.s)}`;
     const options = step ? step.m : null;

@@ -124,7 +124,11 @@ def test_an_episode_that_the_agent_broke(page):
     watch(page, find(page, '[data-watch="crashes"]'))
     options = page.find_elements("css selector", "#v-episode option")
     next(option for option in options if option.text.startswith("!")).click()
-    assert "I cannot think" in find(page, "#v-outcome").text
+    assert "the agent failed after 2 steps: ValueError: I cannot think" in find(page, "#v-outcome").text
+    assert "room 0" in find(page, "#v-observation").text, "what it saw and did before"
+    find(page, "#v-step").send_keys(webdriver.Keys.END)
+    assert find(page, "#v-count").text == "2 / 2" and "the agent failed here" in find(page, "#v-action").text
+    assert find(page, "#v-observation").text, "what it failed on"
 
 
 def test_comparing_two_rows(page):

@@ -157,11 +157,20 @@ def test_changed_source_of_an_agent_is_refused(toy, tmp_path, monkeypatch):
         run_benchmark(toy, agent, tmp_path / "mine")
 
 
-def test_agent_errors_are_failures_and_counted(judge, toy):
+def test_agent_errors_are_failures_and_counted(judge, toy, tmp_path):
     world = judge("Crashes").worlds[0]
     crashed = sum(task.endswith("7") for task in toy.worlds[0].tasks)
     assert crashed and world.errors == {"agent": crashed} and world.judged == 12
     assert world.end_reasons["error"] == crashed and world.score is not None
+    records = {record.task_id: record for record in read_episodes(tmp_path / "runs" / "crashes" / "episodes.jsonl")}
+    judge("Random")
+    for record in read_episodes(tmp_path / "runs" / "random" / "episodes.jsonl"):
+        crash = records[record.task_id]
+        if record.task_id.endswith("7"):
+            assert crash.error == "ValueError: I cannot think" and (crash.steps, crash.score) == (2, 0.0)
+            assert crash.trace.steps == record.trace.steps[:2], "what it did before is kept"
+        else:
+            assert crash.trace.steps == record.trace.steps, "an error in one episode changes no other"
 
 
 def test_environment_errors_leave_the_row_open(judge, toy, monkeypatch):

@@ -79,9 +79,35 @@ def test_a_packed_file_that_grows_without_end(submission, toy_toml, monkeypatch)
     refused(submission, toy_toml, "GiB of episodes")
 
 
-def test_agents_errors_verify(judge, tmp_path, toy_toml):
+@pytest.fixture
+def crashed(judge, tmp_path) -> Path:
     judge("Crashes")
-    assert verify_submission(tmp_path / "runs" / "crashes", toy_toml).episodes == 12
+    return tmp_path / "runs" / "crashes"
+
+
+def test_agents_errors_verify(crashed, toy_toml):
+    checked = verify_submission(crashed, toy_toml)
+    assert checked.episodes == 12 and checked.steps > 2
+
+
+def crash(records: list[dict[str, Any]]) -> dict[str, Any]:
+    return next(record for record in records if record.get("error_kind") == "agent")
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda r: crash(r).update(score=0.4), "failure with score 0"),
+        (lambda r: crash(r).update(success=True), "failure with score 0"),
+        (lambda r: crash(r)["trace"].update(end_reason="failed"), "that has no end"),
+        (lambda r: crash(r)["trace"]["steps"].pop(), "number of steps is claimed to be 2, found 1"),
+        (lambda r: crash(r)["trace"]["steps"][1].update(action="ring on"), "differs at step 2"),
+        (lambda r: crash(r).pop("trace"), "2 steps before the agent's error, but no trace"),
+    ],
+)
+def test_tampering_with_agents_errors_is_refused(crashed, toy_toml, edit, message):
+    edit_episodes(crashed, edit)
+    refused(crashed, toy_toml, message)
 
 
 def step_of(record: dict[str, Any], refused_one: bool = False) -> dict[str, Any]:
@@ -158,7 +184,7 @@ EPISODE_TAMPERING: dict[str, tuple[Edit, str]] = {
     "edited observation": (lambda r: r[0]["trace"]["steps"][1].update(observation="You win."), "observation differs"),
     "edited action": (lambda r: r[0]["trace"]["steps"][0].update(action="dance well"), "differs at step 1"),
     "edited goal": (lambda r: r[0]["trace"].update(goal="Do nothing."), "goal differs"),
-    "edited end": (lambda r: r[0].update(end_reason="peace"), "end is claimed to be 'peace'"),
+    "edited end": (lambda r: r[0].update(end_reason="peace"), "end reason is claimed to be 'peace'"),
     "dropped failure": (lambda r: r.remove(lose_first(r)), "is missing"),
     "failure called an error": (turn_into_error, "error of infrastructure cannot have a verdict"),
     "verdict taken back": (drop_verdict, "is missing"),

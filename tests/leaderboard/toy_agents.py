@@ -35,14 +35,15 @@ class Expert(Policy):
 
 
 class Crashes(Random):
-    """Raises on tasks whose number ends in 7."""
+    """Raises at the third step of tasks whose number ends in 7, after it has drawn for all of the batch."""
 
     name = "toy-crashes"
 
     def act(self, histories: Sequence[History]) -> list[Act]:
-        if any(history.info["task_id"].endswith("7") for history in histories):
+        acts = super().act(histories)
+        if any(history.info["task_id"].endswith("7") and len(history.actions) == 2 for history in histories):
             raise ValueError("I cannot think")
-        return super().act(histories)
+        return acts
 
 
 class Forbidden(Random):
