@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 from algorithms.health import Health
 from algorithms.policy import Policy
-from algorithms.sinks import Sink, open_sinks
+from algorithms.sinks import Sink, sink_classes
 from stepagent_envs.errors import StepAgentError, did_you_mean
 
 __all__ = ["Algorithm", "AlgorithmConfig", "ConfigError", "EnvSpec", "RunLog", "config_from_dict"]
@@ -76,6 +76,8 @@ def config_from_dict(cls: type[_Config], values: Mapping[str, Any]) -> _Config:
         hint = hints[key]
         if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
             value = config_from_dict(typing.cast(Any, hint), value)
+        if typing.get_origin(hint) is tuple and isinstance(value, list):
+            value = tuple(value)
         built[key] = value
     try:
         return cls(**built)
@@ -105,11 +107,11 @@ class EnvSpec:
 
         return gym.make(self.env_id, disable_env_checker=True, split=self.split, **{**self.settings, **extra})
 
-    def check(self, *splits: str) -> None:
-        """Make the env once and see that there are tasks in its split and in others.
+    def check(self, *splits: str, expert: str | None = None) -> None:
+        """Make the env once and see that there are tasks in its split and in others, and that it has an expert.
 
         Raises:
-            ConfigError: there is no such env, it takes no such setting, or a split has no tasks.
+            ConfigError: there is no such env, it takes no such setting, a split has no tasks, no expert is so called.
         """
         import gymnasium as gym
 
@@ -121,6 +123,10 @@ class EnvSpec:
             for split in (self.split, *splits):
                 if not len(env.unwrapped.tasks(split)):
                     raise ConfigError(f"{self.env_id}: there is no task in split {split!r}")
+            if expert is not None and expert not in env.unwrapped.experts:
+                raise ConfigError(
+                    f"{self.env_id} has no expert {expert!r}; {did_you_mean(expert, env.unwrapped.experts)}"
+                )
         finally:
             env.close()
 
@@ -134,7 +140,7 @@ class RunLog:
         progress: show a progress bar on the terminal; or who is told (description, done, total, text) instead.
         resume: go on with a run that was cut off, from its last checkpoint. Without it, a folder that holds a run is
             refused: nothing is overwritten.
-        sinks: where the metrics go besides: "tensorboard", "wandb", "trackio".
+        sinks: where the metrics go besides: "tensorboard", "wandb", "trackio" (opened once the config is known).
         start: what is written down about the policy that training starts from, as JSON values.
         writes: False for a process beside the one that writes.
         say: who is told of alarms; None: standard error.
@@ -142,6 +148,7 @@ class RunLog:
     Attributes:
         records: all metrics so far (of this part of the run).
         alarms: the latest message of every alarm that went off, by rule.
+        summary: what the training came to, in the end.
 
     Raises:
         ConfigError: the folder holds a run and `resume` is off, or the other way round; or a sink is not installed.
@@ -167,17 +174,16 @@ class RunLog:
             raise ConfigError(f"{self.folder} holds a run already: resume it, or choose another folder")
         self.records: list[dict[str, Any]] = []
         self.alarms: dict[str, str] = {}
+        self.summary: dict[str, Any] = {}
         self._health = Health()
         self._say = say or (lambda line: typing.cast(None, sys.stderr.write(line + "\n")))
         self._progress = progress if writes else False
         self._started = time.perf_counter()
         self._file: typing.TextIO | None = None
+        self._sink_classes = sink_classes(sinks)
         self._sinks: list[Sink] = []
-        if self.folder is not None and writes:
-            self._sinks = open_sinks(sinks, self.folder)
-            self.folder.mkdir(parents=True, exist_ok=True)
-            if resume:
-                self._recall(self.folder / "metrics.jsonl")
+        if resume and self.folder is not None and writes:
+            self._recall(self.folder / "metrics.jsonl")
 
     def _recall(self, path: Path) -> None:
         """Tell the health check what went before; a line that was cut off with the run is completed."""
@@ -199,9 +205,11 @@ class RunLog:
             "env": dataclasses.asdict(env),
             "start": self.start,
         }
-        for sink in self._sinks:
-            sink.config(content)
-        if self.folder is None or self.resume or not self.writes:
+        if self.folder is None or not self.writes:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._sinks = [sink(self.folder, content) for sink in self._sink_classes]
+        if self.resume:
             return
         (self.folder / "config.json").write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
@@ -213,6 +221,7 @@ class RunLog:
             return
         if self.folder is not None:
             if self._file is None:
+                self.folder.mkdir(parents=True, exist_ok=True)
                 self._file = open(self.folder / "metrics.jsonl", "a", encoding="utf-8", newline="\n")  # noqa: SIM115
             self._file.write(json.dumps(_finite(record)) + "\n")
             self._file.flush()

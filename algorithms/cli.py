@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
 import itertools
+import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,12 +15,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from algorithms import ALGORITHMS, algorithm_class, load_class, load_policy
-from algorithms.algorithm import ConfigError, EnvSpec, RunLog
+from algorithms.algorithm import ConfigError, EnvSpec, RunLog, config_from_dict
+from algorithms.lm import ModelConfig
+from algorithms.processes import Processes, joined
+from algorithms.training import MAY_CHANGE, STATE_FILE, TrainingConfig
 from stepagent_envs.errors import StepAgentError, did_you_mean
 
 __all__ = ["main"]
 
-_USAGE = "usage: stepagent train ALGORITHM --env ENV_ID [--out FOLDER] [settings of the algorithm; see --help]"
+_USAGE = "usage: stepagent train ALGORITHM --env ENV_ID [--out FOLDER] [--resume] [settings; see ALGORITHM --help]"
 
 
 @dataclass(frozen=True)
@@ -25,80 +32,186 @@ class _Run:
 
     Attributes:
         env: Gymnasium id, for example StepAgent-ALFWorld-v0 ("module:Id-v0" imports the module first).
-        out: folder of the run: config, metrics, and the policy in `policy/`.
-        init: folder of a policy to start from; without it, the algorithm starts as its config says.
+        out: folder of the run: config, metrics, checkpoints, and the policy in `policy/`.
+        init: policy to start from: a folder, or any causal language model of Hugging Face; without it, the algorithm
+            starts as its config says.
+        load: how that policy is loaded.
         split: split to train on.
         env_args: further settings of the env, as KEY=VALUE, for example max_steps=30 data=official.
         recipe: settings known to work on this world within minutes on two cores; what is given besides wins.
+        resume: go on with the run in `out`, which was cut off; its settings need not be given again.
+        log_to: where the metrics go besides metrics.jsonl: tensorboard, wandb, trackio.
         quiet: no progress bar.
     """
 
     env: str
     out: Path = Path("runs/train")
-    init: Path | None = None
+    init: str | None = None
+    load: ModelConfig = field(default_factory=ModelConfig)
     split: str = "train"
     env_args: list[str] = field(default_factory=list)
     recipe: bool = False
+    resume: bool = False
+    log_to: list[str] = field(default_factory=list)
     quiet: bool = False
+
+    @property
+    def spec(self) -> EnvSpec:
+        """What to train on."""
+        return EnvSpec(self.env, _env_args(self.env_args), self.split)
+
+    @property
+    def start(self) -> dict[str, Any] | None:
+        """What config.json says of the policy training starts from."""
+        return None if self.init is None else {"init": self.init, "load": dataclasses.asdict(self.load)}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `stepagent train`; returns the exit status. Errors a user can mend are one line on stderr."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    out = sys.stdout
     if not arguments or arguments[0] in ("-h", "--help"):
-        out.write(f"{_USAGE}\n\nalgorithms: {', '.join(ALGORITHMS)}, or module:Class of your own\n")
+        sys.stdout.write(f"{_USAGE}\n\nalgorithms: {', '.join(ALGORITHMS)}, or module:Class of your own\n")
         return 0 if arguments else 2
     try:
-        return _train(arguments[0], arguments[1:])
+        with joined() as processes:
+            return _train(arguments[0], arguments[1:], processes)
     except StepAgentError as error:
-        sys.stderr.write(f"stepagent train: {error}\n")
+        sys.stderr.write(f"stepagent train: {' '.join(str(error).split())}\n")
         return 2
 
 
-def _train(name: str, arguments: list[str]) -> int:
+def _train(name: str, arguments: list[str], processes: Processes) -> int:
+    algorithm = algorithm_class(name)
+    run, config = _settings(name, algorithm, arguments)
+    first = processes.rank == 0
+    policy = None if run.init is None else _load(run, processes)
+    log = RunLog(
+        run.out, progress=not run.quiet, resume=run.resume, sinks=run.log_to, start=run.start, writes=first
+    )  # fmt: skip
+    evaluated = [config.eval_split] if getattr(config, "eval_every", 0) else []
+    run.spec.check(*evaluated, expert=getattr(config, "expert", None))
+    try:
+        trained = algorithm(config).train(policy, run.spec, log)
+        if first:
+            trained.save(run.out / "policy")
+            sys.stdout.write(_summary(log, run.out))
+    except KeyboardInterrupt:
+        if first:
+            sys.stderr.write(_interrupted(name, run.out))
+        return 130
+    finally:
+        log.close()
+    return 0
+
+
+def _settings(name: str, algorithm: Any, arguments: list[str]) -> tuple[_Run, Any]:
+    """Parse what is given, over the defaults of the algorithm, of a recipe, or of the run to be resumed."""
+    run: Any = dataclasses.MISSING
+    default = algorithm.Config()
+    if "--resume" in arguments:
+        run, default = _saved(name, algorithm, Path(_given(arguments, "--out") or _Run.out))
+    elif "--recipe" in arguments:
+        default = _recipe(name, _given(arguments, "--env"), default)
+    parsed = _parse(name, algorithm, arguments, run, default)
+    if "--resume" in arguments:
+        _compare(run, parsed.run, ("env", "split", "env_args", "init", "load"))
+        _compare(default, parsed.config, [f.name for f in dataclasses.fields(default) if f.name not in MAY_CHANGE])
+    return parsed.run, parsed.config
+
+
+def _parse(name: str, algorithm: Any, arguments: list[str], run: Any, default: Any) -> Any:
     import tyro
 
-    algorithm = algorithm_class(name)
-    default: Any = algorithm.Config()
-    if "--recipe" in arguments:
-        default = _recipe(name, arguments, default)
     combined = dataclasses.make_dataclass(
         "Train",
         [
-            ("run", Annotated[_Run, tyro.conf.arg(name="")]),
+            ("run", Annotated[_Run, tyro.conf.arg(name="")], field(default=run)),
             ("config", Annotated[algorithm.Config, tyro.conf.arg(name="")], field(default=default)),
         ],
         frozen=True,
     )
-    parsed: Any = tyro.cli(
-        combined,
-        args=arguments,
-        prog=f"stepagent train {name}",
-        description=(algorithm.__doc__ or "").strip(),
-    )
-    run: _Run = parsed.run
-    policy = None
-    if run.init is not None:
-        policy = load_policy(run.init)
-    log = RunLog(run.out, progress=not run.quiet)
+    said = io.StringIO()
     try:
-        trained = algorithm(parsed.config).train(policy, EnvSpec(run.env, _env_args(run.env_args), run.split), log)
-    finally:
-        log.close()
-    trained.save(run.out / "policy")
-    sys.stdout.write(f"policy: {run.out / 'policy'}\nmetrics: {run.out / 'metrics.jsonl'}\n")
-    return 0
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(
+                combined,
+                args=arguments,
+                prog=f"stepagent train {name}",
+                description=(algorithm.__doc__ or "").strip(),
+            )
+    except SystemExit as end:
+        if not end.code:
+            raise
+        raise ConfigError(_one_line(said.getvalue())) from None
 
 
-def _recipe(name: str, arguments: list[str], default: Any) -> Any:
+def _one_line(box: str) -> str:
+    """What tyro's box of an error says, without its frame and the help in it."""
+    lines = [line.strip("│|+╭╮╰╯ ") for line in box.splitlines()[1:]]
+    parts = [list(group) for rule, group in itertools.groupby(lines, lambda line: not line.strip("─-")) if not rule]
+    options = [
+        line.split()[0] for part in parts[1:] if part[0].startswith("Perhaps") for line in part if line[:1] == "-"
+    ]
+    return " ".join(parts[0]) + (f" (did you mean {' or '.join(options)}?)" if options else "")
+
+
+def _saved(name: str, algorithm: Any, out: Path) -> tuple[_Run, Any]:
+    """The settings of a run that was cut off."""
+    path = out / "config.json"
+    if not issubclass(algorithm.Config, TrainingConfig):
+        raise ConfigError(f"{name} writes no checkpoints to resume from; start it again in another folder")
+    if not path.is_file():
+        raise ConfigError(f"{out}: there is no run to resume")
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        env, start = saved["env"], saved["start"] or {}
+        written_by, values = saved["algorithm"], saved["config"]
+    except (ValueError, KeyError, TypeError):
+        raise ConfigError(f"{path}: damaged; start the run again in another folder") from None
+    if written_by != f"{algorithm.__module__}:{algorithm.__qualname__}":
+        raise ConfigError(f"{out} holds a run of {written_by}, not of {name}")
+    run = _Run(
+        env["env_id"],
+        out,
+        start.get("init"),
+        config_from_dict(ModelConfig, start.get("load", {})),
+        env["split"],
+        [f"{key}={value}" for key, value in env["settings"].items()],
+        resume=True,
+    )
+    return run, config_from_dict(algorithm.Config, values)
+
+
+def _compare(saved: Any, given: Any, names: Sequence[str]) -> None:
+    for name in names:
+        was, now = getattr(saved, name), getattr(given, name)
+        if was != now:
+            raise ConfigError(
+                f"{name} was {was!r} when this run was started, now it is {now!r}: leave it out to resume the run, "
+                f"or choose another folder"
+            )
+
+
+def _load(run: _Run, processes: Processes) -> Any:
+    """The policy to start from; of several processes each takes a GPU of its own."""
+    load = run.load
+    if processes.number > 1 and load.resolved_device == "cuda":
+        load = dataclasses.replace(load, device=f"cuda:{os.environ.get('LOCAL_RANK', processes.rank)}")
+    return load_policy(str(run.init), **({} if load == ModelConfig() else {"model": load}))
+
+
+def _recipe(name: str, env_id: str | None, default: Any) -> Any:
     recipes = load_class("baselines.recipes:RECIPES")  # of a higher layer, hence by name
-    env_id = next((b for a, b in itertools.pairwise(arguments) if a == "--env"), "")
-    key = (name, env_id)
-    if key not in recipes:
+    if (name, env_id) not in recipes:
         known = ", ".join(f"{a} on {e}" for a, e in recipes)
         raise ConfigError(f"there is no recipe for {name} on {env_id or 'this env'}; known: {known}")
-    return recipes[key]
+    return recipes[name, env_id]
+
+
+def _given(arguments: list[str], option: str) -> str | None:
+    """The value of an option, before the arguments are parsed."""
+    pairs = itertools.pairwise([*arguments, ""])
+    return next((a[len(option) + 1 :] or b for a, b in pairs if a == option or a.startswith(option + "=")), None)
 
 
 def _env_args(pairs: list[str]) -> dict[str, Any]:
@@ -111,3 +224,23 @@ def _env_args(pairs: list[str]) -> dict[str, Any]:
             raise ConfigError(f"env setting {pair!r} is no KEY=VALUE; {did_you_mean(key, ['max_steps=30'])}")
         settings[key] = words.get(value.lower(), int(value) if value.lstrip("-").isdigit() else value)
     return settings
+
+
+def _summary(log: RunLog, out: Path) -> str:
+    lines = []
+    at = log.summary
+    if at:
+        counts = f"{at['step']:,} updates, {at['tokens']:,} tokens, {at['env_steps']:,} env steps"
+        lines.append(f"trained: {at['round']} rounds, {counts}, {at['train_seconds']:.0f} s")
+    if "score" in at:
+        best = f"{at['split']}: success {at['success']:.3f}, score {at['score']:.3f} over {at['episodes']} episodes"
+        lines.append(f"{best}, after round {at['best_round']} of {at['round']}, whose weights are the result")
+    lines += [f"alarm {rule}: {message}" for rule, message in log.alarms.items()]
+    return "\n".join([*lines, f"policy: {out / 'policy'}", f"metrics: {out / 'metrics.jsonl'}", ""])
+
+
+def _interrupted(name: str, out: Path) -> str:
+    if not (out / "config.json").is_file():
+        return "stepagent train: interrupted before anything was trained\n"
+    verb = "go on" if (out / STATE_FILE).is_file() else "there is no checkpoint yet, begin again"
+    return f"stepagent train: interrupted; {verb} with: stepagent train {name} --out {out} --resume\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, ClassVar
 
 from stepagent_envs.errors import StepAgentError, did_you_mean
 
-__all__ = ["SINKS", "Sink", "open_sinks"]
+__all__ = ["SINKS", "Sink", "sink_classes"]
 
 PROJECT = "stepagent"
 
@@ -21,6 +22,7 @@ class Sink(ABC):
 
     Args:
         folder: of the run.
+        config: what is run, as `config.json` says it.
     """
 
     module: ClassVar[str]
@@ -28,12 +30,8 @@ class Sink(ABC):
     package: ClassVar[str]
     """What brings it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
     @abstractmethod
-    def config(self, content: Mapping[str, Any]) -> None:
-        """Told once what is run."""
+    def __init__(self, folder: Path, config: Mapping[str, Any]) -> None: ...
 
     @abstractmethod
     def scalars(self, values: Mapping[str, float], step: int) -> None:
@@ -58,15 +56,11 @@ class TensorBoard(Sink):
 
     module, package = "torch.utils.tensorboard", "tensorboard"
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self._writer: Any = SummaryWriter(str(folder / "tensorboard"))
-
-    def config(self, content: Mapping[str, Any]) -> None:
-        """See `Sink.config`."""
-        text = "\n".join(f"    {key} = {value!r}" for key, value in sorted(_flat(content).items()))
+        text = "\n".join(f"    {key} = {value!r}" for key, value in sorted(_flat(config).items()))
         self._writer.add_text("config", text)
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
@@ -80,16 +74,18 @@ class TensorBoard(Sink):
         self._writer.close()
 
 
-class _Tracker(Sink):
-    """What Weights & Biases and trackio share. Every part of a resumed run is a run of its own there, named alike."""
+class WandB(Sink):
+    """Weights & Biases, as its own settings say (`WANDB_MODE=offline`, `WANDB_PROJECT`, …).
 
-    def config(self, content: Mapping[str, Any]) -> None:
-        """See `Sink.config`."""
+    Every part of a resumed run is a run of its own there; they are named alike.
+    """
+
+    module = package = "wandb"
+
+    def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
         self._tracker: Any = importlib.import_module(self.module)
-        self._begin(_flat(content))
-
-    @abstractmethod
-    def _begin(self, config: dict[str, Any]) -> None: ...
+        project = os.environ.get("WANDB_PROJECT", PROJECT)
+        self._tracker.init(project=project, name=folder.name, dir=str(folder), config=_flat(config))
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """See `Sink.scalars`."""
@@ -97,35 +93,23 @@ class _Tracker(Sink):
 
     def close(self) -> None:
         """See `Sink.close`."""
-        if hasattr(self, "_tracker"):
-            self._tracker.finish()
+        self._tracker.finish()
 
 
-class WandB(_Tracker):
-    """Weights & Biases, as its own settings say (`WANDB_MODE=offline`, `WANDB_PROJECT`, …)."""
-
-    module = package = "wandb"
-
-    def _begin(self, config: dict[str, Any]) -> None:
-        import os
-
-        project = os.environ.get("WANDB_PROJECT", PROJECT)
-        self._tracker.init(project=project, name=self.folder.name, dir=str(self.folder), config=config)
-
-
-class Trackio(_Tracker):
-    """trackio: a local dashboard (`trackio show`)."""
+class Trackio(WandB):
+    """trackio, a local dashboard (`trackio show`) with the interface of Weights & Biases."""
 
     module = package = "trackio"
 
-    def _begin(self, config: dict[str, Any]) -> None:
-        self._tracker.init(project=PROJECT, name=self.folder.name, config=config)
+    def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
+        self._tracker = importlib.import_module(self.module)
+        self._tracker.init(project=PROJECT, name=folder.name, config=_flat(config))
 
 
 SINKS: dict[str, type[Sink]] = {"tensorboard": TensorBoard, "wandb": WandB, "trackio": Trackio}
 
 
-def open_sinks(names: Sequence[str], folder: Path) -> list[Sink]:
+def sink_classes(names: Sequence[str]) -> list[type[Sink]]:
     """The sinks of these names.
 
     Raises:
@@ -137,10 +121,9 @@ def open_sinks(names: Sequence[str], folder: Path) -> list[Sink]:
         try:
             importlib.import_module(SINKS[name].module)
         except ImportError:
-            raise StepAgentError(
-                f"metrics cannot go to {name!r}: it is not installed (pip install {SINKS[name].package})"
-            ) from None
-    return [SINKS[name](folder) for name in names]
+            package = SINKS[name].package
+            raise StepAgentError(f"metrics cannot go to {name!r}: not installed (pip install {package})") from None
+    return [SINKS[name] for name in names]
 
 
 def _is_number(value: Any) -> bool:

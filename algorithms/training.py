@@ -51,7 +51,8 @@ T = TypeVar("T")
 _FORMAT = 2
 STATE_FILE = "state.pt"
 _COUNTS = ("round", "step", "tokens", "env_steps", "skipped_updates")
-_MAY_CHANGE = ("max_minutes", "max_steps", "max_tokens", "max_env_steps")  # a run may be given more time than it was
+MAY_CHANGE = ("max_minutes", "max_steps", "max_tokens", "max_env_steps")
+"""Settings that may differ when a run is resumed: it may be given more time than it was."""
 
 
 @dataclass(frozen=True)
@@ -198,6 +199,10 @@ class Trainer:
             self.policy.model.eval()
             self.policy.forget()
             self.policy.name = self.name
+            self.log.summary = self._counts()
+            if self._best is not None:
+                best = {name: value for name, value in self._best.items() if name not in ("weights", "round")}
+                self.log.summary |= {**best, "best_round": self._best["round"]}
 
     def rounds(self, number: int | None = None, done: Callable[[], float] | None = None) -> Iterator[int]:
         """Count rounds until the number, a budget or the patience is used up; after each: evaluate, report, save.
@@ -387,18 +392,16 @@ class Trainer:
             raise ConfigError(f"{self.env.env_id}: there is no task in eval_split {config.eval_split!r}")
         found = Evaluation.of(self._played(self.policy, [EpisodeSpec(task_id) for task_id in ids]))
         self.policy.forget()
-        self.log.metrics(
-            "eval",
-            **self._counts(),
-            split=config.eval_split,
-            episodes=found.episodes,
-            success=found.success,
-            score=found.score,
-            episode_steps=found.steps,
-        )
+        values = {
+            "split": config.eval_split,
+            "episodes": found.episodes,
+            "success": found.success,
+            "score": found.score,
+        }
+        self.log.metrics("eval", **self._counts(), **values, episode_steps=found.steps)
         if self._best is None or found.score > self._best["score"]:
             weights = {name: value.detach().cpu().clone() for name, value in self.policy.model.state_dict().items()}
-            self._best = {"score": found.score, "round": self.round, "weights": weights}
+            self._best = {**values, "round": self.round, "weights": weights}
             self._since_best = 0
         else:
             self._since_best += 1
@@ -474,7 +477,7 @@ def _read_state(path: Path, name: str, config: TrainingConfig, device: Any) -> d
     if found != name:
         raise ConfigError(f"{path}: a checkpoint of {found}, this is {name}")
     now = config.to_dict()
-    differ = [key for key in now if now[key] != saved.get(key) and key not in _MAY_CHANGE]
+    differ = [key for key in now if now[key] != saved.get(key) and key not in MAY_CHANGE]
     if differ:
         key = differ[0]
         raise ConfigError(

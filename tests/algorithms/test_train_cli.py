@@ -1,21 +1,65 @@
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
+from biased import copy_of
 
 from algorithms.cli import main
 
 ENV = ["--env", "toy_world:StepAgent-Toy-v0"]
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = ["--model", "nano", "--max-steps", "3", "--num-traces", "20", "--quiet"]
+
+
+def command(*arguments):
+    """`stepagent train` in a process of its own."""
+    paths = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
+    return subprocess.Popen(
+        [sys.executable, "-m", "algorithms", *arguments],
+        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def records(out, kind):
+    path = out / "metrics.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
+    found = [json.loads(line) for line in lines if line.endswith("\n")]
+    return [record for record in found if record["kind"] == kind]
+
+
+def wait_for_rounds(process, out, number):
+    end = time.monotonic() + 120
+    while len(records(out, "round")) < number:
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def weights(out):
+    return hashlib.sha256((out / "policy" / "model.safetensors").read_bytes()).hexdigest()
 
 
 def test_training_from_the_command_line_leaves_a_policy_that_can_be_gone_on_with(tmp_path, capsys):
     first, second = tmp_path / "a", tmp_path / "b"
-    settings = ["--model", "nano", "--max-steps", "3", "--num-traces", "20", "--quiet"]
-    assert main(["sft", *ENV, "--out", str(first), *settings, "--prompt.window", "800"]) == 0
+    assert main(["sft", *ENV, "--out", str(first), *SMALL, "--prompt.window", "800"]) == 0
     assert json.loads((first / "policy" / "policy.json").read_text())["prompt"]["window"] == 800
-    assert main(["sft", *ENV, "--out", str(second), *settings, "--init", str(first / "policy")]) == 0
-    assert str(second / "policy") in capsys.readouterr().out
+    again = ["sft", *ENV, "--out", str(second), *SMALL, "--init", str(first / "policy")]
+    assert main([*again, "--eval-every", "1", "--eval-tasks", "5"]) == 0
+    said = capsys.readouterr().out
+    assert str(second / "policy") in said and "trained: 1 rounds, 3 updates" in said
+    assert "dev: success" in said and "over 5 episodes" in said
     assert json.loads((second / "config.json").read_text())["config"]["max_steps"] == 3
 
 
@@ -24,11 +68,26 @@ def test_training_from_the_command_line_leaves_a_policy_that_can_be_gone_on_with
     [
         (["sfd", *ENV], "did you mean 'sft'"),
         (["sft", *ENV, "--lr", "-1"], "lr must be above 0"),
+        (["sft", *ENV, "--lr", "fast"], "could not convert string to float: 'fast'"),
+        (["sft", *ENV, "--batch-tokens", "0"], "batch_tokens must be at least 1"),
+        (["sft", *ENV, "--learn-rate", "1"], "Unrecognized options: --learn-rate, 1"),
+        (["sft", *ENV, "--prompt.windo", "99"], "did you mean --prompt.window?"),
+        (["sft", "--lr", "0.1"], "Missing from stepagent train sft: --env"),
         (["sft", *ENV, "--recipe"], "there is no recipe for sft on toy_world"),
         (["sft", *ENV, "--env-args", "steps", "--quiet"], "no KEY=VALUE"),
+        (["sft", *ENV, "--env-args", "stepz=3", "--quiet"], "unexpected keyword argument 'stepz'"),
+        (["sft", "--env", "StepAgent-ALFWord-v0", "--quiet"], "doesn't exist"),
+        (["sft", "--env", "nowhere:X-v0", "--quiet"], "No module named 'nowhere'"),
         (["sft", *ENV, "--split", "trian", "--quiet"], "no split 'trian'"),
+        (["sft", *ENV, "--eval-every", "1", "--eval-split", "valid", "--quiet"], "no split 'valid'"),
+        (["sft", *ENV, "--patience", "3"], "patience must be None without eval_every"),
+        (["sft", *ENV, "--expert", "guru", "--quiet"], "has no expert 'guru'"),
         (["sft", *ENV, "--init", "nowhere", "--quiet"], "no such folder"),
         (["sft", *ENV, "--traces", "none.jsonl", "--quiet"], "no such trace file"),
+        (["sft", *ENV, "--log-to", "tensorbord"], "did you mean 'tensorboard'"),
+        (["sft", "--resume", "--out", "nowhere"], "there is no run to resume"),
+        (["sb3_ppo", "--resume"], "writes no checkpoints"),
+        (["stepagent-implicit", *ENV, "--quiet"], "needs an LMPolicy to start from"),
     ],
 )
 def test_mistakes_are_one_line_on_standard_error(arguments, text, tmp_path, monkeypatch, capsys):
@@ -36,3 +95,61 @@ def test_mistakes_are_one_line_on_standard_error(arguments, text, tmp_path, monk
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert text in error and error.count("\n") == 1 and "Traceback" not in error
+    assert not (tmp_path / "runs" / "train" / "metrics.jsonl").exists()
+
+
+def test_a_run_is_resumed_with_the_settings_it_was_started_with(tmp_path, capsys):
+    out = ["--out", str(tmp_path / "run")]
+    assert main(["sft", *ENV, *out, *SMALL]) == 0
+    assert main(["sft", *ENV, *out, *SMALL]) == 2
+    assert "holds a run already" in capsys.readouterr().err
+    for given, text in (
+        (["--lr", "0.1"], "lr was 0.0015 when this run was started, now it is 0.1"),
+        (["--split", "dev"], "split was 'train'"),
+    ):
+        assert main(["sft", *out, "--resume", "--quiet", *given]) == 2
+        assert text in capsys.readouterr().err
+    assert main(["stepagent-implicit", *out, "--resume", "--quiet"]) == 2
+    assert "holds a run of baselines.sft:SFT" in capsys.readouterr().err
+    assert main(["sft", *out, "--resume", "--quiet", "--max-steps", "5"]) == 0
+    assert records(tmp_path / "run", "round")[-1]["step"] == 5
+
+
+@pytest.mark.parametrize("name", ["sft", "stepagent-implicit", "stepagent-inverse"])
+def test_a_run_killed_at_random_and_resumed_ends_with_the_weights_of_one_never_killed(name, habits, tmp_path):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    settings = ["--eval-every", "2", "--eval-tasks", "8", "--save-every", "1", "--threads", "1", "--quiet"]
+    if name == "sft":
+        rounds = 12
+        settings += ["--model", "nano", "--batch-tokens", "512", "--max-steps", "60", "--log-every", "5"]
+        settings += ["--length-warmup", "0.5"]
+    else:
+        rounds = 6
+        copy_of(habits).save(tmp_path / "start")
+        settings += ["--init", str(tmp_path / "start"), "--cycles", "6", "--num-tasks", "24", "--batch-tokens", "512"]
+    process = command(name, *ENV, "--out", str(cut), *settings)
+    wait_for_rounds(process, cut, random.randint(1, rounds - 2))
+    time.sleep(0.2 * random.random())
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    done = len(records(cut, "round"))
+    assert done < rounds and not (cut / "policy").exists()
+    assert main([name, "--out", str(cut), "--resume", "--quiet"]) == 0
+    assert main([name, *ENV, "--out", str(whole), *settings]) == 0
+    assert weights(cut) == weights(whole), f"killed after {done} rounds"
+    assert records(cut, "round")[-1]["round"] == rounds
+    assert len(records(cut, "resume")) == 1
+    for key in ("step", "tokens", "env_steps", "loss", "agreement"):
+        last = [run[-1].get(key) for run in (records(cut, "round"), records(whole, "round"))]
+        assert last[0] == last[1], key
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path):
+    out = tmp_path / "run"
+    settings = ["--model", "nano", "--epochs", "100", "--log-every", "2", "--save-every", "1", "--quiet"]
+    process = command("sft", *ENV, "--out", str(out), *settings)
+    wait_for_rounds(process, out, 2)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert error == f"stepagent train: interrupted; go on with: stepagent train sft --out {out} --resume\n"
