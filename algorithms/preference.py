@@ -66,33 +66,37 @@ def prefer(
     model = trainer.policy.model
     with torch.no_grad():
         known = [logprobs(reference, batch) for batch in batches]
+    sizes = [len(at.better) for at in known]
     total, done = epochs * len(batches), 0
-    sums: dict[str, float] = {}
+    names = ("loss", "preference", "nll", "margin", "accuracy")
+    sums = dict.fromkeys((*names, "chosen_gain"), 0.0)
 
     def losses(group: list[int]) -> Iterator[torch.Tensor]:
-        pairs = sum(len(known[i].better) for i in group)
+        pairs = sum(sizes[i] for i in group)
         for i in group:
             seen, ref = logprobs(model, batches[i]), known[i]
             result = dpo_loss(
                 seen.better, seen.worse, ref.better, ref.worse,
                 beta=beta, agree=seen.agree, nll_weight=nll_weight, chosen_tokens=seen.better_tokens,
             )  # fmt: skip
-            values = {name: getattr(result, name) for name in ("loss", "preference", "nll", "margin", "accuracy")}
-            for name, value in {**values, "chosen_gain": (seen.better - ref.better).mean()}.items():
-                sums[name] = sums.get(name, 0.0) + float(value.detach())
-            yield result.loss * (len(ref.better) / pairs)
+            for name in names:
+                sums[name] += float(getattr(result, name).detach())
+            sums["chosen_gain"] += float((seen.better - ref.better).detach().mean())
+            yield result.loss * (sizes[i] / pairs)
 
     model.train()
     for _ in range(epochs):
         order = [int(i) for i in trainer.rng.permutation(len(batches))]
-        for group in _groups(order, [len(at.better) for at in known], batch_pairs):
+        for group in trainer.share(_groups(order, sizes, batch_pairs)):
             if trainer.exhausted:
                 break
-            tokens = sum(batches[i].tokens for i in group)
-            trainer.update(losses(group), tokens=tokens, lr_scale=1 - 0.9 * done / total)
+            scale = 1 - 0.9 * min(1.0, done * trainer.processes.number / total)
+            tokens, pairs = sum(batches[i].tokens for i in group), sum(sizes[i] for i in group)
+            trainer.update(losses(group), tokens=tokens, lr_scale=scale, weight=pairs)
             done += len(group)
     model.eval()
-    return {name: value / max(1, done) for name, value in sums.items()}
+    count, *found = trainer.processes.total([done, *sums.values()])
+    return {name: value / max(1, count) for name, value in zip(sums, found, strict=True)}
 
 
 def _groups(order: Sequence[int], sizes: Sequence[int], least: int) -> Iterator[list[int]]:

@@ -116,17 +116,13 @@ class PairBatch:
     Attributes:
         batch: B sequences.
         side: shape (B,), whose sequence it is: n of pair n's better trajectory, N + n of its worse one.
-        pairs: N.
+        pairs: N. tokens: how many a pass reads, without padding.
     """
 
     batch: Batch
     side: torch.Tensor
     pairs: int
-
-    @property
-    def tokens(self) -> int:
-        """Tokens that a pass reads, padding included."""
-        return self.batch.ids.numel()
+    tokens: int
 
 
 def pair_batches(pairs: Sequence[tuple[Trace, Trace]], prompt: PromptFormat, tokens: int) -> list[PairBatch]:
@@ -159,9 +155,9 @@ def _pair_batch(sides: Sequence[tuple[list[Segment], ...]]) -> PairBatch:
     for n, (better, worse) in enumerate(sides):
         numbered += [(n, segment) for segment in better] + [(len(sides) + n, segment) for segment in worse]
     segments = [segment for _, segment in numbered]
-    return PairBatch(
-        make_batch(segments, range(len(segments))), torch.tensor([side for side, _ in numbered]), len(sides)
-    )
+    side = torch.tensor([number for number, _ in numbered])
+    tokens = sum(len(segment.ids) for segment in segments)
+    return PairBatch(make_batch(segments, range(len(segments))), side, len(sides), tokens)
 
 
 def pair_logprobs(model: Any, pairs: PairBatch) -> PairLogprobs:

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from algorithms.algorithm import Algorithm, EnvSpec, RunLog
 from algorithms.datasets import batches
-from algorithms.lm import logits_at
 from algorithms.lm_policy import LMPolicy
-from algorithms.losses import sft_loss
 from algorithms.policy import Policy
 from algorithms.prompts import Segment, segments_of_trace
 from algorithms.training import Trainer, frozen_copy, policy_optimizers, starting_policy
 from baselines.exploration import ExplorationConfig, Explored, explorations
+from baselines.sft import imitate
 from stepagent_envs.traces import Trace
 
 __all__ = ["RFT", "RFTConfig", "kept"]
@@ -64,30 +65,25 @@ class RFT(Algorithm):
                 trainer.record(kept=len(own), experts=len(experts))
                 segments = [s for t in [*experts, *own] for s in segments_of_trace(t, policy.prompt) if s.actions]
                 if segments:
-                    trainer.record(**self._imitate(trainer, segments))
+                    trainer.record(**self._fit(trainer, segments))
         return policy
 
-    def _imitate(self, trainer: Trainer, segments: Sequence[Segment]) -> dict[str, float]:
+    def _fit(self, trainer: Trainer, segments: Sequence[Segment]) -> dict[str, float]:
         """Fine-tune on sequences; returns the means of loss and token accuracy."""
-        config, model = self.config, trainer.policy.model
-        total, done, tokens = config.epochs * len(segments), 0, 0
-        loss_sum = correct = 0.0
-        model.train()
+        config = self.config
+        total, done = config.epochs * len(segments), 0
+        sums = np.zeros(3)
+        trainer.policy.model.train()
         for _ in range(config.epochs):
-            for batch in batches(segments, config.batch_tokens, trainer.rng):
+            for batch in trainer.share(batches(segments, config.batch_tokens, trainer.rng)):
                 if trainer.exhausted:
                     break
-                rows, positions = batch.rows.to(model.device), batch.positions.to(model.device)
-                logits = logits_at(model, batch.ids.to(model.device), rows, positions - 1)
-                targets = batch.targets.to(model.device)
-                loss = sft_loss(logits, targets)
-                trainer.update(loss, tokens=batch.ids.numel(), lr_scale=1 - 0.9 * done / total)
+                scale = 1 - 0.9 * min(1.0, done * trainer.processes.number / total)
+                sums += imitate(trainer, batch, sum(len(segments[i].ids) for i in batch.segments), scale)
                 done += len(batch.segments)
-                tokens += len(targets)
-                loss_sum += float(loss.detach()) * len(targets)
-                correct += float((logits.argmax(-1) == targets).sum())
-        model.eval()
-        return {"loss": loss_sum / max(1, tokens), "accuracy": correct / max(1, tokens)}
+        trainer.policy.model.eval()
+        loss, predicted, right = trainer.processes.total(sums.tolist())
+        return {"loss": loss / max(1, predicted), "accuracy": right / max(1, predicted)}
 
 
 def kept(explored: Sequence[Explored]) -> tuple[list[Trace], list[Trace]]:

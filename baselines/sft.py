@@ -25,7 +25,7 @@ from algorithms.training import Trainer, TrainingConfig
 from stepagent_envs.errors import did_you_mean
 from stepagent_envs.traces import Trace, read_traces
 
-__all__ = ["SFT", "SFTConfig", "cut_segments"]
+__all__ = ["SFT", "SFTConfig", "cut_segments", "imitate"]
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,8 @@ class _Fit:
             sums = np.zeros(3)
             trainer.policy.model.train()
             for _ in range(config.log_every):
-                sums += self._update(*next(stream))
+                scale = _schedule(self._done(), config.warmup, config.final_lr)
+                sums += imitate(trainer, *next(stream), scale, config.label_smoothing)
                 if self._done() >= 1:
                     break
             trainer.policy.model.eval()
@@ -209,17 +210,29 @@ class _Fit:
                 yield batch, sum(len(segments[i].ids) for i in batch.segments)
             del trainer.extra["epoch"]
 
-    def _update(self, batch: Batch, tokens: int) -> tuple[float, int, int]:
-        """Returns the sum of the losses of the predicted tokens, their number, and how many were predicted right."""
-        trainer, config, model = self.trainer, self.config, self.trainer.policy.model
-        device = model.device
-        logits = logits_at(model, batch.ids.to(device), batch.rows.to(device), batch.positions.to(device) - 1)
-        targets = batch.targets.to(device)
-        loss = sft_loss(logits, targets, config.label_smoothing)
-        scale = _schedule(self._done(), config.warmup, config.final_lr)
-        trainer.update(loss, tokens=tokens, lr_scale=scale, weight=len(targets))
-        right = int((logits.argmax(-1) == targets).sum())
-        return float(loss.detach()) * len(targets), len(targets), right
+
+def imitate(
+    trainer: Trainer, batch: Batch, tokens: int, lr_scale: float, label_smoothing: float = 0.0
+) -> tuple[float, int, int]:
+    """One update towards a batch's actions.
+
+    Args:
+        trainer: whose policy learns.
+        batch: what it reads; tokens: how many of them are no padding.
+        lr_scale: factor on the learning rate.
+        label_smoothing: see `sft_loss`.
+
+    Returns:
+        Sum of the losses of the predicted tokens, their number, and how many were predicted right.
+    """
+    model = trainer.policy.model
+    device = model.device
+    logits = logits_at(model, batch.ids.to(device), batch.rows.to(device), batch.positions.to(device) - 1)
+    targets = batch.targets.to(device)
+    loss = sft_loss(logits, targets, label_smoothing)
+    trainer.update(loss, tokens=tokens, lr_scale=lr_scale, weight=len(targets))
+    right = int((logits.argmax(-1) == targets).sum())
+    return float(loss.detach()) * len(targets), len(targets), right
 
 
 SHORT = 128

@@ -6,9 +6,10 @@ import pytest
 import torch
 from biased import copy_of, success
 from runs import assert_resumes, shuffle_outcomes
+from torch.nn.functional import cross_entropy
 
 from algorithms.algorithm import ConfigError, RunLog
-from baselines import make_agent, rft
+from baselines import make_agent, rft, sft
 from baselines.exploration import Explored
 from baselines.rft import RFT, RFTConfig, kept
 
@@ -31,7 +32,7 @@ def test_rft_corrects_habits(habits, toy_env, config):
 
 
 def test_the_negated_loss_does_not_teach(habits, toy_env, monkeypatch):
-    monkeypatch.setattr(rft, "sft_loss", lambda *args: -0.1 * torch.nn.functional.cross_entropy(*args))
+    monkeypatch.setattr(sft, "sft_loss", lambda logits, targets, _: -0.1 * cross_entropy(logits, targets))
     policy = RFT(OWN).train(copy_of(habits), toy_env, RunLog())
     assert success(policy, toy_env) <= success(habits, toy_env)
 
