@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-__all__ = ["Point", "forest", "interval_bar", "scatter"]
+__all__ = ["Line", "Point", "curves", "forest", "interval_bar", "scatter"]
 
 WIDTH, LEFT, RIGHT = 680, 150, 20
 
@@ -97,6 +97,75 @@ def scatter(points: Sequence[Point], title: str, axis: str) -> Markup:
             f'text-anchor="{"end" if end else "start"}">{escape(_short(point.label))}</text></g>'
         )
     return Markup("".join([*parts, "</svg>"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A training in a plot: (x, y) in order, y in [0, 1]; `colour` numbers the row."""
+
+    label: str
+    points: Sequence[tuple[float, float]]
+    colour: int = 0
+
+
+def curves(lines: Sequence[Line], title: str, axis: str) -> Markup:
+    """One line for each training, on a linear scale; empty where none has two points. Equal labels stand there once."""
+    shown = [line for line in lines if len(line.points) > 1 and line.points[-1][0] > 0]
+    if not shown:
+        return Markup("")
+    top, bottom, left, right = 14, 46, 56, 160
+    height = max(300, 60 + 19 * len({line.label for line in shown}))
+    span, rise = WIDTH - left - right, height - top - bottom
+    step, most = _ticks(max(x for line in shown for x, _ in line.points))
+    parts = [_open(height, title)]
+    for tick in range(0, 101, 25):
+        y = top + rise * (1 - tick / 100)
+        parts.append(f'<line class="grid" x1="{left}" y1="{y:.1f}" x2="{left + span}" y2="{y:.1f}"/>')
+        parts.append(f'<text class="axis" x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{tick}</text>')
+    for i in range(round(most / step) + 1):
+        x = left + span * i * step / most
+        parts.append(f'<line class="grid" x1="{x:.1f}" y1="{top}" x2="{x:.1f}" y2="{height - bottom}"/>')
+        parts.append(
+            f'<text class="axis" x="{x:.1f}" y="{height - bottom + 18}" text-anchor="middle">{_amount(i * step)}</text>'
+        )
+    parts.append(
+        f'<text class="axis" x="{left + span / 2:.1f}" y="{height - 6}" text-anchor="middle">{escape(axis)}</text>'
+    )
+    free = float(top)  # labels stand at the ends of their lines, and move down where another one stands
+    named: set[str] = set()
+    for line in sorted(shown, key=lambda line: -line.points[-1][1]):
+        places = [(left + span * x / most, top + rise * (1 - y)) for x, y in line.points]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+        at, reached = line.points[-1]
+        told = f"{line.label}: {100 * reached:.1f} at {at:,.4g} {axis}"
+        parts.append(
+            f'<g class="c{line.colour % 8}"><title>{escape(told)}</title><polyline class="curve" points="{path}"/>'
+            f'<circle class="dot" cx="{places[-1][0]:.1f}" cy="{places[-1][1]:.1f}" r="4"/>'
+        )
+        if line.label not in named:
+            named.add(line.label)
+            free = max(places[-1][1] + 5, free)
+            parts.append(
+                f'<text class="name" x="{left + span + 12}" y="{free:.1f}">{escape(_short(line.label))}</text>'
+            )
+            free += 19
+        parts.append("</g>")
+    return Markup("".join([*parts, "</svg>"]))
+
+
+def _ticks(most: float) -> tuple[float, float]:
+    """A round distance between ticks, and the end of a scale with at most five of them."""
+    power = 10.0 ** math.floor(math.log10(most / 4))
+    step = next(step for step in (power, 2 * power, 5 * power, 10 * power) if step * 4.0001 >= most)
+    return step, step * math.ceil(most / step - 1e-9)
+
+
+def _amount(value: float) -> str:
+    """A number on an axis: 500, 20k, 1.5M."""
+    for size, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:g}{letter}"
+    return f"{value:g}"
 
 
 def _open(height: int, title: str) -> str:

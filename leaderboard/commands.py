@@ -86,6 +86,7 @@ def run(
     option: tuple[str, ...] = (),
     trained_on: str | None = None,
     note: str | None = None,
+    training: str | None = None,
 ) -> int:
     """Judge an agent on a benchmark. The same command again resumes where it was stopped.
 
@@ -99,12 +100,14 @@ def run(
         option: KEY=VALUE for the agent's class or checkpoint (VALUE as JSON, or a plain word). May be repeated.
         trained_on: declare what the agent learned from.
         note: anything else a reader should know.
+        training: folder whose metrics.jsonl holds the training's evaluations, for learning curves ({world} and {seed}
+            are filled in); by default `training` in the agent's checkpoint, where there is one.
     """
     frozen = restrict(load_benchmark(benchmark), worlds)
     spec = AgentSpec(agent, _options(option))
     row = name or default_name(agent)
     folder = out or Path("runs") / "leaderboard" / frozen.id / row
-    options = playing.options(name=row, trained_on=trained_on, note=note)
+    options = playing.options(name=row, trained_on=trained_on, note=note, training=training)
     result = _run(frozen, spec, folder, options, playing.progress)
     _show([result])
     _console.print(f"episodes and result: {folder}", highlight=False)

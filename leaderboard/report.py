@@ -1,4 +1,4 @@
-"""Makes the report of a set of runs: `leaderboard.md`, `leaderboard.csv`, `board.json` and the page, from one board."""
+"""Makes the report of a set of runs: Markdown, CSV, JSON and the page, from one board."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from leaderboard.errors import BenchmarkError
 from leaderboard.provenance import describe_commit, now
 from leaderboard.site import write_site
 from leaderboard.store import write_json
-from leaderboard.tables import csv_text, markdown
+from leaderboard.tables import csv_text, curves_csv, markdown
 
 __all__ = ["board_of", "write_report"]
 
@@ -80,5 +80,6 @@ def write_report(
     page = write_site(board, where if episodes else {}, out, f"Made {now()}{describe_commit()}.", advice)
     (out / "leaderboard.md").write_text(markdown(board), encoding="utf-8", newline="\n")
     (out / "leaderboard.csv").write_text(csv_text(board), encoding="utf-8", newline="\n")
+    (out / "curves.csv").write_text(curves_csv(board), encoding="utf-8", newline="\n")
     write_json(out / "board.json", board)
     return board, page

@@ -11,6 +11,7 @@ from typing import Any
 
 from leaderboard.agents import AgentSpec, default_name, fingerprint
 from leaderboard.aggregate import make_result
+from leaderboard.curves import read_training
 from leaderboard.errors import AgentError, BenchmarkError
 from leaderboard.executors import Crew, Executor, Job, Serial
 from leaderboard.protocol import Planned, check_data, plan
@@ -36,7 +37,7 @@ class RunOptions:
         executor: where episodes are played.
         num_envs, env_workers: see `executors.Job`; None takes what suits the world.
         retries: see `RETRIES`.
-        name, trained_on, note: of the row; see `AgentInfo`.
+        name, trained_on, note: of the row; see `AgentInfo`. training: see `curves.read_training`.
         command: recorded as the command line; None takes this process's.
     """
 
@@ -47,6 +48,7 @@ class RunOptions:
     name: str | None = None
     trained_on: str | None = None
     note: str | None = None
+    training: str | None = None
     command: list[str] | None = None
 
 
@@ -107,6 +109,7 @@ def _agent_info(benchmark: Benchmark, agent: AgentSpec, options: RunOptions) -> 
         fingerprints=prints,
         trained_on=options.trained_on,
         note=options.note,
+        training=read_training(benchmark, agent, options.training),
     )
 
 

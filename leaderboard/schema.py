@@ -17,6 +17,8 @@ __all__ = [
     "AgentInfo",
     "Benchmark",
     "Cost",
+    "Curve",
+    "CurvePoint",
     "Decoding",
     "EpisodeKey",
     "EpisodeRecord",
@@ -261,6 +263,29 @@ class WorldResult(Model):
     episodes_hash: str | None = None
 
 
+class CurvePoint(Model):
+    """An evaluation during a training, after `step` updates: what had been spent by then, and how well it did.
+
+    `tokens` are those that gradients went through, `minutes` wall time; success and score are means over the training's
+    own evaluation tasks. None where the training did not say.
+    """
+
+    step: Count | None = None
+    env_steps: Count | None = None
+    tokens: Count | None = None
+    minutes: float | None = pydantic.Field(default=None, ge=0.0)
+    success: Unit | None = None
+    score: Unit | None = None
+
+
+class Curve(Model):
+    """The evaluations of one training, in order."""
+
+    world: Name
+    run_seed: int
+    points: list[CurvePoint] = pydantic.Field(min_length=1, max_length=1000)
+
+
 class AgentInfo(Model):
     """Who was judged.
 
@@ -270,6 +295,7 @@ class AgentInfo(Model):
         description: what the policy says of itself (class, decoding, parameters, …), by world.
         expert: whether it was shown the expert's actions.
         trained_on, note: declared by the submitter; nobody can check them by replay.
+        training: learning curves; declared as well.
     """
 
     name: str = pydantic.Field(min_length=1, max_length=64)
@@ -280,6 +306,7 @@ class AgentInfo(Model):
     expert: bool = False
     trained_on: str | None = None
     note: str | None = None
+    training: list[Curve] = pydantic.Field(default_factory=list)
 
 
 class Session(Model):

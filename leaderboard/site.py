@@ -104,6 +104,7 @@ def _environment() -> jinja2.Environment:
         "footnotes": tables.footnotes,
         "forest": _forest,
         "scatters": _scatters,
+        "curves": _curves,
         "type_grid": _type_grid,
         "by_score": _by_score,
     }
@@ -153,6 +154,36 @@ def _scatters(table: Table, world: str) -> list[tuple[str, Markup]]:
         if plot:
             plots.append((axis, plot))
     return plots
+
+
+def _curves(table: Table, world: str) -> tuple[str, list[tuple[str, Markup]]]:
+    """What the trainings measured ("success", or "score" where no success was noted), and (axis, plot) of each cost."""
+    trainings = [
+        (tables.label(row), colour, curve.points)
+        for colour, row in enumerate(table.rows)
+        for curve in row.result.agent.training
+        if curve.world == world
+    ]
+    what = "success" if any(p.success is not None for *_, points in trainings for p in points) else "score"
+    plots = []
+    for name, axis in (
+        ("env_steps", "environment steps"),
+        ("tokens", "tokens trained on"),
+        ("minutes", "minutes"),
+        ("step", "updates"),
+    ):
+        lines = [
+            charts.Line(
+                label,
+                [(x, y) for p in points if (x := getattr(p, name)) is not None and (y := getattr(p, what)) is not None],
+                colour,
+            )
+            for label, colour, points in trainings
+        ]
+        plot = charts.curves(lines, f"{what.capitalize()} in training against {axis}, {world}", axis)
+        if plot:
+            plots.append((axis, plot))
+    return what, plots
 
 
 def _type_grid(table: Table, world: str) -> tuple[list[str], list[tuple[Row, list[Estimate | None]]]]:

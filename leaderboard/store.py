@@ -223,8 +223,11 @@ class RunStore:
                     f"{self.folder} belongs to another run: its {what} is {_short(before)}, now {_short(now)}; "
                     "choose another folder with --out, or delete that one"
                 )
-        old.agent.trained_on = run.agent.trained_on or old.agent.trained_on
-        old.agent.note = run.agent.note or old.agent.note
+        declared = {name: getattr(run.agent, name) for name in ("trained_on", "note", "training")}
+        agent = old.agent.model_copy(update={name: value for name, value in declared.items() if value})
+        if agent != old.agent:
+            old.agent = agent
+            write_json(path, old)
         return old
 
     def _mend(self) -> None:

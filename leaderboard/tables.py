@@ -12,9 +12,19 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from leaderboard.board import OVERALL, Board, Cell, Row, Table
-from leaderboard.schema import Estimate
+from leaderboard.schema import CurvePoint, Estimate
 
-__all__ = ["CSV_COLUMNS", "count", "csv_text", "estimate", "footnotes", "markdown", "number", "rich_tables"]
+__all__ = [
+    "CSV_COLUMNS",
+    "count",
+    "csv_text",
+    "curves_csv",
+    "estimate",
+    "footnotes",
+    "markdown",
+    "number",
+    "rich_tables",
+]
 
 DASH = "–"
 
@@ -218,6 +228,22 @@ def _csv_row(table: Table, row: Row, world: str, cell: Cell) -> list[object]:
         row.result.agent.expert,
         *[cell.errors.get(kind, 0) for kind in ("agent", "environment", "infrastructure")],
     ]
+
+
+def curves_csv(board: Board) -> str:
+    """The points of all learning curves, one line each; only the header where no row has any."""
+    names = list(CurvePoint.model_fields)
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["benchmark", "agent", "world", "run_seed", *names])
+    for table in board.tables:
+        for row in table.rows:
+            for curve in row.result.agent.training:
+                start = [table.benchmark, _no_formula(row.result.agent.name), curve.world, curve.run_seed]
+                for point in curve.points:
+                    values = [getattr(point, name) for name in names]
+                    writer.writerow([*start, *("" if value is None else value for value in values)])
+    return out.getvalue()
 
 
 def _no_formula(text: str) -> str:
