@@ -14,6 +14,7 @@ __all__ = ["AGENTS", "make_agent"]
 
 AGENTS: dict[str, str] = {
     "expert": "baselines.simple:ExpertPolicy",
+    "openai": "baselines.prompted:OpenAIPolicy",
     "oracle": "baselines.simple:OraclePolicy",
     "random": "baselines.simple:RandomPolicy",
 }
