@@ -25,8 +25,8 @@ def read_training(benchmark: Benchmark, agent: AgentSpec, folder: str | None = N
     """The curves of an agent's trainings, one for each world and run seed that has any.
 
     Args:
-        folder: of the training; `{world}` and `{seed}` in it are filled in as in the agent's spec. None looks into
-            `training` of the agent's checkpoint, and takes it for granted that there may be nothing.
+        folder: of the training; `{world}` and `{seed}` in it are filled in as in the agent's spec. None looks where
+            `stepagent train` and the quick job leave the metrics of a checkpoint; there may be none.
 
     Raises:
         AgentError: a folder was given and holds no evaluation.
@@ -35,13 +35,18 @@ def read_training(benchmark: Benchmark, agent: AgentSpec, folder: str | None = N
     for section in benchmark.worlds:
         for run_seed in benchmark.seeds:
             spec = AgentSpec(agent.spec if folder is None else folder).at(section.world, run_seed)
-            path = Path(spec, "training", METRICS) if folder is None else Path(spec, METRICS)
+            path = _beside(Path(spec)) if folder is None else Path(spec, METRICS)
             points = read_curve(path) if path.is_file() else []
             if points:
                 curves.append(Curve(world=section.world, run_seed=run_seed, points=points))
             elif folder is not None:
                 raise AgentError(f'--training: {path} has no record of kind "eval" with a success or a score')
     return curves
+
+
+def _beside(checkpoint: Path) -> Path:
+    """The metrics of a checkpoint's training: in its `training`, or beside a checkpoint that is called `policy`."""
+    return checkpoint.parent / METRICS if checkpoint.name == "policy" else checkpoint / "training" / METRICS
 
 
 def read_curve(path: Path) -> list[CurvePoint]:

@@ -125,6 +125,9 @@ def test_a_checkpoint_brings_its_own(toy, tmp_path):
     write(checkpoint / "training", evaluation(1, score=0.5))
     (curve,) = read_training(toy, AgentSpec(str(tmp_path / "checkpoint" / "{world}")))
     assert curve.points[0].score == 0.5
+    write(tmp_path / "run", evaluation(1, score=0.7))
+    (tmp_path / "run" / "policy").mkdir()
+    assert read_training(toy, AgentSpec(str(tmp_path / "run" / "policy")))[0].points[0].score == 0.7
     with pytest.raises(AgentError, match=r'metrics\.jsonl has no record of kind "eval"'):
         read_training(toy, AgentSpec("random"), str(tmp_path / "none"))
 
