@@ -25,6 +25,8 @@ class GRPOConfig(RLConfig):
     """Groups in an iteration, each on a task of its own."""
     group_size: int = 8
     """Episodes of a group: one task, different draws."""
+    epochs: int = 1
+    """Passes over what an iteration played."""
     divide_by_std: bool = True
     """Divide advantages by the standard deviation of the group; False: only centre them (Dr. GRPO)."""
     redraw: int = 0
