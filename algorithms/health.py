@@ -38,7 +38,7 @@ class Rule:
 
 def _value(record: Mapping[str, Any], name: str) -> float | None:
     value = record.get(name)
-    return None if value is None or isinstance(value, (str, bool)) or math.isnan(value) else float(value)
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
 def _past(records: Records, name: str) -> list[float]:

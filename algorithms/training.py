@@ -217,10 +217,11 @@ class Trainer:
                 self._evaluate()
             over = self._over(share)
             while not over:
-                self._metrics, self._norms = {}, []
+                self._metrics, self._norms, before = {}, [], self.step
                 yield self.round
                 self.round += 1
                 self.policy.forget()
+                self._metrics.setdefault("updates", self.step - before)
                 if self._norms:
                     self.record(grad_norm=sum(self._norms) / len(self._norms))
                 self._agree_on_time()
