@@ -14,7 +14,7 @@ from algorithms.stepagent.cycles import CycleConfig, cycles
 from algorithms.stepagent.inspection import Inspection
 from algorithms.training import Trainer, frozen_copy, starting_policy
 
-__all__ = ["StepAgentImplicit", "StepAgentImplicitConfig"]
+__all__ = ["StepAgentImplicit", "StepAgentImplicitConfig", "both_sides"]
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,10 @@ class StepAgentImplicit(Algorithm):
         groups = group_by_length(found.items, config.batch_tokens)
         batches = [branch_batch([found.items[i] for i in group]) for group in groups]
         weights = {"beta": config.beta, "nll_weight": config.nll_weight}
-        return prefer(trainer, reference, batches, _both_sides, epochs=config.epochs, **weights)
+        return prefer(trainer, reference, batches, both_sides, epochs=config.epochs, **weights)
 
 
-def _both_sides(model: Any, batch: BranchedBatch) -> PairLogprobs:
+def both_sides(model: Any, batch: BranchedBatch) -> PairLogprobs:
     """The expert's action (the better one) and the novice's in each state."""
     expert, novice = branched_logprobs(model, batch)
     return PairLogprobs(expert, novice, batch.expert_tokens.to(expert.device), ~batch.branched.to(expert.device))

@@ -13,7 +13,7 @@ from algorithms.losses import dpo_loss
 from algorithms.preference import prefer
 from algorithms.prompts import segments_of_trace
 from algorithms.rollout import EpisodeSpec
-from algorithms.stepagent.implicit import _both_sides
+from algorithms.stepagent.implicit import both_sides
 from algorithms.stepagent.inspection import inspect
 from algorithms.training import Trainer, TrainingConfig, frozen_copy
 from baselines.eto import pair_batches, pair_logprobs
@@ -67,7 +67,7 @@ def test_stepagents_loss_equals_trls(habits, weak_policy, toy_env, tmp_path):
     for item in found.items:  # TRL knows nothing of pairs that agree
         item.branches = {place: ids for place, ids in item.branches.items() if ids is not None}
     items = [item for item in found.items if item.branches]
-    ours = loss_of(habits.model, reference, branch_batch(items), _both_sides).loss.item()
+    ours = loss_of(habits.model, reference, branch_batch(items), both_sides).loss.item()
     chosen, rejected = [], []
     for item in items:
         for place, other in item.branches.items():
