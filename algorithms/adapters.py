@@ -19,7 +19,7 @@ import torch
 from algorithms.algorithm import ConfigError
 
 __all__ = [
-    "LoraConfig", "adapter_base", "add_lora", "frozen_copy", "has_adapter", "load_adapter", "merged", "without_adapter",
+    "LoraConfig", "adapter_base", "add_lora", "has_adapter", "load_adapter", "merged", "without_adapter",
 ]  # fmt: skip
 
 _FILE = "adapter_config.json"
@@ -106,17 +106,12 @@ def without_adapter(model: Any) -> Iterator[Any]:
         ConfigError: the model has no adapters.
     """
     if not has_adapter(model):
-        raise ConfigError("a model without adapters has no base to go back to; keep a frozen_copy of it")
+        raise ConfigError("a model without adapters has no base to go back to; keep a copy of it")
     model.disable_adapters()
     try:
         yield model
     finally:
         model.enable_adapters()
-
-
-def frozen_copy(model: Any) -> Any:
-    """A copy that does not learn, for use as a reference."""
-    return copy.deepcopy(model).requires_grad_(False).eval()
 
 
 def merged(model: Any) -> Any:

@@ -4,12 +4,13 @@ import pytest
 import torch
 from small_models import byte_tokenizer, random_model
 
-from algorithms.adapters import LoraConfig, frozen_copy, merged, without_adapter
+from algorithms.adapters import LoraConfig, merged, without_adapter
 from algorithms.algorithm import ConfigError
 from algorithms.datasets import texts_of
 from algorithms.lm import ModelConfig, logits_at
 from algorithms.lm_policy import LMPolicy
 from algorithms.optim import optimizers
+from algorithms.training import frozen_copy
 
 pytest.importorskip("peft")
 IDS = torch.arange(4, 64).reshape(2, 30)
@@ -92,7 +93,7 @@ def test_the_reference_is_the_base_without_adapters_or_a_frozen_copy(base):
     copy = frozen_copy(policy.model)
     learn(policy.model)
     assert torch.equal(logits(copy), trained) and not any(p.requires_grad for p in copy.parameters())
-    with pytest.raises(ConfigError, match="frozen_copy"), without_adapter(plain.model):
+    with pytest.raises(ConfigError, match="keep a copy"), without_adapter(plain.model):
         pass
 
 

@@ -1,0 +1,91 @@
+"""A real pre-trained model, where there is one: set STEPAGENT_TEST_MODEL to the folder of a Hugging Face checkpoint.
+
+docs/algorithms/language_models.md says how to get a small one.
+"""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+import torch
+
+from algorithms.adapters import LoraConfig
+from algorithms.branches import Branched, branch_batch, branched_logprobs
+from algorithms.lm import ModelConfig, logits_at
+from algorithms.lm_policy import LMPolicy
+from algorithms.losses import token_logprobs
+from algorithms.prompts import segments_of_trace
+from algorithms.rollout import EpisodeSpec, make_envs, rollout
+
+MODEL = os.environ.get("STEPAGENT_TEST_MODEL", "")
+pytestmark = pytest.mark.skipif(not MODEL, reason="STEPAGENT_TEST_MODEL names no model")
+
+
+@pytest.fixture(scope="module")
+def policy():
+    return LMPolicy.load(MODEL, mode="constrained", window=1024, threads=1)
+
+
+def play(policy, env_id, n=2, **settings):
+    envs = make_envs(policy, env_id, settings, n)
+    ids = envs.call("tasks", settings["split"])[0].ids[:n]
+    episodes = list(rollout(policy, envs, [EpisodeSpec(task_id, i) for i, task_id in enumerate(ids)]))
+    envs.close()
+    assert [e.error for e in episodes] == [None] * n
+    return [e.trace for e in episodes]
+
+
+@pytest.mark.parametrize("world", ["toy", "StepAgent-ALFWorld-v0"])
+def test_it_acts_and_its_cache_gives_the_logprobs_of_a_plain_pass(policy, toy_env, world):
+    policy.decoding = type(policy.decoding)("free", temperature=1.0)
+    env_id = toy_env.env_id if world == "toy" else world
+    gap, tokens = 0.0, 0
+    for trace in play(policy, env_id, split="dev", max_steps=4):
+        for segment in segments_of_trace(trace, policy.prompt):
+            with torch.no_grad():
+                logits = policy.model(torch.tensor([segment.ids])).logits[0]
+            for (start, end), number in zip(segment.actions, segment.steps, strict=True):
+                again = token_logprobs(logits[start - 1 : end - 1], torch.tensor(segment.ids[start:end]))
+                gap = max(gap, float((again - torch.tensor(trace.steps[number].logprobs)).abs().max()))
+                tokens += end - start
+    print(f"{world}: {tokens} tokens, largest gap {gap:.1e}")
+    assert tokens and gap < 1e-3
+
+
+def test_constrained_actions_are_always_accepted(policy):
+    policy.decoding = type(policy.decoding)("constrained")
+    for trace in play(policy, "StepAgent-ALFWorld-v0", split="dev", max_steps=4):
+        assert not any(step.invalid_action for step in trace.steps)
+
+
+def test_branches_are_exact(policy, toy_traces):
+    (segment,) = segments_of_trace(toy_traces[0], policy.prompt)
+    others = {i: policy.prompt.encode_action("open hat box") for i in range(len(segment.actions))}
+    with torch.no_grad():
+        expert, novice = branched_logprobs(policy.model, branch_batch([Branched(segment, dict(others))]))
+        for i, (start, end) in enumerate(segment.actions):
+            for ids, got in ((segment.ids[start:end], expert[i]), (others[i], novice[i])):
+                logits = policy.model(torch.tensor([segment.ids[:start] + ids])).logits[0, start - 1 : -1]
+                assert np.isclose(token_logprobs(logits, torch.tensor(ids)).sum(), got, atol=1e-3)
+
+
+def test_the_loss_falls_with_lora(toy_traces):
+    pytest.importorskip("peft")
+    policy = LMPolicy.load(MODEL, model=ModelConfig(lora=LoraConfig(r=8), gradient_checkpointing=True), window=1024)
+    (segment,) = segments_of_trace(toy_traces[0], policy.prompt)
+    ids = torch.tensor([segment.ids])
+    places = torch.tensor([i for i, masked in enumerate(segment.mask) if masked])
+    optimizer = torch.optim.AdamW([p for p in policy.model.parameters() if p.requires_grad], lr=1e-3)
+    losses = []
+    policy.model.train()
+    for _ in range(4):
+        logits = logits_at(policy.model, ids, torch.zeros_like(places), places - 1)
+        loss = torch.nn.functional.cross_entropy(logits, ids[0, places])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    print("losses with LoRA:", [round(loss, 3) for loss in losses])
+    assert losses[-1] < losses[0] - 0.2
