@@ -17,6 +17,7 @@ from algorithms.algorithm import ConfigError
 from algorithms.lm_policy import LMPolicy
 from algorithms.losses import kl_estimate, masked_mean, ppo_policy_loss
 from algorithms.policy import Act, History, Policy
+from algorithms.processes import Processes
 from algorithms.rl_batches import ActedBatch, ActedSequence, acted_batch, acted_sequences, group_sequences, pad, read
 from algorithms.rollout import EpisodeSpec
 from algorithms.training import Trainer, TrainingConfig
@@ -77,20 +78,20 @@ class _Recorder(Policy):
     def __init__(self, novice: LMPolicy, state_key: bool) -> None:
         self.novice, self.state_key = novice, state_key
         self.admissible = novice.admissible
-        self._notes: dict[History, list[tuple[list[str], str | None]]] = {}
+        self.notes: dict[History, list[tuple[list[str], str | None]]] = {}
 
     def act(self, histories: Sequence[History]) -> list[Act]:
         """See `Policy.act`."""
         for history in histories:
             note = (history.info.get("open_actions") or [], history.info.get("state_key"))
-            notes = self._notes.setdefault(history, [])
+            notes = self.notes.setdefault(history, [])
             del notes[len(history.actions) :]  # asked again without having acted
             notes.append(note)
         return self.novice.act(histories)
 
-    def notes(self) -> dict[tuple[str, tuple[str, ...]], list[tuple[list[str], str | None]]]:
+    def noted(self) -> dict[tuple[str, tuple[str, ...]], list[tuple[list[str], str | None]]]:
         """By task and actions (worlds are deterministic: equal actions lead through equal states)."""
-        return {(h.info["task_id"], tuple(h.actions)): notes for h, notes in self._notes.items()}
+        return {(h.info["task_id"], tuple(h.actions)): notes for h, notes in self.notes.items()}
 
 
 @dataclass(slots=True)
@@ -133,7 +134,7 @@ def play(
     recorder = _Recorder(trainer.sampler(config.temperature), state_key)
     seed = int(trainer.rng.integers(2**31))
     traces = trainer.play(recorder, [EpisodeSpec(task_id, seed + i) for i, task_id in enumerate(tasks)])
-    noted = recorder.notes()
+    noted = recorder.noted()
     episodes = []
     for trace in traces:
         notes = noted[trace.task_id, tuple(trace.actions)]
@@ -299,21 +300,19 @@ def improve(
     """
     model = trainer.policy.model
     learner = _Learner(model, acted, advantages, config, level, per)
-    updates = 0
+    updates, processes = 0, trainer.processes
     model.train()
     for _ in range(config.epochs):
         for part in _minibatches(trainer.rng, played.sequences, config.minibatches):
             if trainer.exhausted or learner.too_far:
                 break
-            batches = [
-                acted_batch(group, _vocabulary(trainer.policy), model.device)
-                for group in group_sequences(part, config.batch_tokens)
-            ]
+            groups = list(group_sequences(part, config.batch_tokens))[processes.rank :: processes.number]
+            batches = [acted_batch(group, _vocabulary(trainer.policy), model.device) for group in groups]
             tokens = sum(batch.ids.numel() for batch in batches)
-            batches = [batch for batch in batches if bool(batch.counts.any())]
-            if batches:
-                learner.begin()
-                trainer.update(learner.losses(batches), tokens=tokens)
+            size = learner.begin([batch for batch in batches if bool(batch.counts.any())])
+            if processes.total([size])[0]:
+                trainer.update(learner.losses(), tokens=tokens, weight=size)
+                learner.end(processes, size)
                 updates += 1
     model.eval()
     return {"updates": updates, **{name: total / max(1, updates) for name, total in learner.sums.items()}}
@@ -357,27 +356,35 @@ class _Learner:
         self.level, self.per = level, per
         names = ["loss", "entropy", "clip_fraction", "approx_kl"]
         self.sums = dict.fromkeys(names + ["kl_reference"] * (acted.reference is not None), 0.0)
-        self._kl_before = 0.0
+        self._now = dict(self.sums)
+        self._batches: list[tuple[ActedBatch, int]] = []
 
-    def begin(self) -> None:
-        """Of an update."""
-        self._kl_before = self.sums["approx_kl"]
+    def begin(self, batches: Sequence[ActedBatch]) -> int:
+        """An update, with this process's batches; returns what their mean is taken over."""
+        self._batches = [(batch, self._size(batch)) for batch in batches]
+        self._now = dict.fromkeys(self.sums, 0.0)
+        return sum(size for _, size in self._batches)
+
+    def losses(self) -> Iterator[torch.Tensor]:
+        """Losses that add up to the mean over the batches."""
+        total = sum(size for _, size in self._batches)
+        for batch, size in self._batches:
+            values = self._loss(batch)
+            for name, value in values.items():
+                self._now[name] += size / total * float(value.detach())
+            yield size / total * values["loss"]
+
+    def end(self, processes: Processes, size: int) -> None:
+        """The update is made; its means are taken over all processes."""
+        total, *found = processes.total([size, *(size * value for value in self._now.values())])
+        for name, value in zip(self.sums, found, strict=True):
+            self._now[name] = value / total
+            self.sums[name] += value / total
 
     @property
     def too_far(self) -> bool:
         """Whether the last update found the policy farther from the acting one than `target_kl`."""
-        target = self.config.target_kl
-        return target is not None and self.sums["approx_kl"] - self._kl_before > target
-
-    def losses(self, batches: Sequence[ActedBatch]) -> Iterator[torch.Tensor]:
-        """Losses that add up to the mean over all batches."""
-        sizes = [self._size(batch) for batch in batches]
-        for batch, size in zip(batches, sizes, strict=True):
-            share = size / sum(sizes)
-            values = self._loss(batch)
-            for name, value in values.items():
-                self.sums[name] += share * float(value.detach())
-            yield share * values["loss"]
+        return self.config.target_kl is not None and self._now["approx_kl"] > self.config.target_kl
 
     def _size(self, batch: ActedBatch) -> int:
         """What a mean is taken over."""

@@ -130,20 +130,21 @@ class StepAgentInverse(Algorithm):
 
     def _discriminate(self, trainer: Trainer, batches: list[BranchedBatch]) -> dict[str, float]:
         """Train D on a cycle's pairs; both sides weigh the same, for every step has one of each."""
-        losses, right, count = 0.0, 0.0, 0
+        losses, updates, right, count = 0.0, 0, 0.0, 0
         self.discriminator.train()
-        rounds = self.config.discriminator_epochs
-        for _ in range(rounds):
-            for i in trainer.rng.permutation(len(batches)):
+        for _ in range(self.config.discriminator_epochs):
+            for i in trainer.share(trainer.rng.permutation(len(batches))):
                 novice, expert = self.discriminator(batches[int(i)])
                 loss = discriminator_loss(novice, expert)
                 trainer.update(loss, "discriminator", tokens=batches[int(i)].tokens)
-                losses += float(loss.detach()) / (rounds * len(batches))
+                losses += float(loss.detach())
+                updates += 1
                 differ = batches[int(i)].branched
                 right += float((novice[differ] > expert[differ]).sum())
                 count += int(differ.sum())
         self.discriminator.eval()
-        return {"discriminator_loss": losses, "discriminator_accuracy": right / max(1, count)}
+        losses, total, right, pairs = trainer.processes.total([losses, updates, right, count])
+        return {"discriminator_loss": losses / max(1, total), "discriminator_accuracy": right / max(1, pairs)}
 
     @torch.no_grad()
     def _prepare(self, policy: LMPolicy, batch: BranchedBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -174,15 +175,17 @@ class StepAgentInverse(Algorithm):
         sums = dict.fromkeys(("entropy", "clip_fraction", "approx_kl", "value_loss"), 0.0)
         policy.model.train()
         for _ in range(config.epochs):
-            for i in trainer.rng.permutation(len(prepared)):
+            for i in trainer.share(trainer.rng.permutation(len(prepared))):
                 if trainer.exhausted:
                     break
                 done += 1
                 for name, value in self._update(trainer, prepared[int(i)]).items():
                     sums[name] += value
         policy.model.eval()
+        count, *found = trainer.processes.total([done, *sums.values()])
         reward = float(torch.cat([reward for reward, _, _ in seen]).mean())
-        return {"reward": reward, **{name: value / max(1, done) for name, value in sums.items()}}
+        means = {name: value / max(1, count) for name, value in zip(sums, found, strict=True)}
+        return {"reward": reward, **means}
 
     def _advantages(
         self, batch: BranchedBatch, reward: torch.Tensor, value: torch.Tensor
