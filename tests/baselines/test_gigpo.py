@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 from biased import copy_of, success
-from rl_toy import GAIN, resumed_and_whole, rounds, same_weights, shuffling
+from rl_toy import GAIN, rounds, same_weights, shuffling
+from runs import assert_resumes
 
 from algorithms import rl
 from algorithms.algorithm import ConfigError, RunLog
@@ -82,7 +83,7 @@ def test_without_weight_on_states_it_is_grpo(habits, toy_env):
 
 def test_a_killed_run_resumes_to_the_weights_of_one_never_killed(habits, toy_env, tmp_path):
     config = GiGPOConfig(iterations=3)
-    assert same_weights(*resumed_and_whole(lambda: GiGPO(config), habits, toy_env, tmp_path, 11))
+    assert_resumes(lambda: GiGPO(config), lambda: copy_of(habits), toy_env, tmp_path, 11)
 
 
 def test_what_cannot_work_is_said_at_once():

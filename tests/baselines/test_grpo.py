@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 from biased import copy_of, success
-from rl_toy import GAIN, resumed_and_whole, rounds, same_weights, shuffling
+from rl_toy import GAIN, rounds, same_weights, shuffling
+from runs import assert_resumes
 
 from algorithms import rl
 from algorithms.algorithm import ConfigError, RunLog
@@ -87,7 +88,7 @@ def test_the_reference_holds_the_policy_back(habits, toy_env):
 @pytest.mark.parametrize("killed_at", [3, 18])
 def test_a_killed_run_resumes_to_the_weights_of_one_never_killed(habits, toy_env, tmp_path, killed_at):
     config = GRPOConfig(iterations=3, redraw=1)
-    assert same_weights(*resumed_and_whole(lambda: GRPO(config), habits, toy_env, tmp_path, killed_at))
+    assert_resumes(lambda: GRPO(config), lambda: copy_of(habits), toy_env, tmp_path, killed_at)
 
 
 @pytest.mark.parametrize("settings", [{"mean_per": "token"}, {"divide_by_std": False, "kl_weight": 0.0}])

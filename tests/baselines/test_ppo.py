@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 from biased import copy_of, success
-from rl_toy import GAIN, resumed_and_whole, rounds, same_weights, shuffling
+from rl_toy import GAIN, rounds, same_weights, shuffling
+from runs import assert_resumes
 
 from algorithms import rl
 from algorithms.algorithm import ConfigError, RunLog
@@ -88,7 +89,7 @@ def test_advantages_are_those_of_a_plain_recursion(habits, toy_env, level):
 @pytest.mark.parametrize("killed_at", [2, 23])
 def test_a_killed_run_resumes_to_the_weights_of_one_never_killed(habits, toy_env, tmp_path, killed_at):
     config = PPOConfig(iterations=4, num_tasks=24, value_warmup=1, eval_every=2, eval_tasks=8)
-    assert same_weights(*resumed_and_whole(lambda: PPO(config), habits, toy_env, tmp_path, killed_at))
+    assert_resumes(lambda: PPO(config), lambda: copy_of(habits), toy_env, tmp_path, killed_at)
 
 
 def test_one_seed_is_one_result(habits, toy_env):
