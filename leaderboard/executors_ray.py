@@ -75,7 +75,8 @@ class Ray:
         except (ConnectionError, ValueError, RuntimeError) as error:
             line = " ".join(str(error).split())[:200]
             raise StepAgentError(
-                f"no Ray cluster at {self._address!r} ({line}); `ray start --head` starts one"
+                f"cannot join a Ray cluster at {self._address!r} ({line}); `ray start --head` starts one, "
+                "and RAY_AUTH_MODE and RAY_AUTH_TOKEN_PATH must be set here as there"
             ) from None
 
 

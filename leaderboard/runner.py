@@ -163,23 +163,24 @@ def _job(section: Section, agent: AgentSpec, run_seed: int, options: RunOptions)
 
 
 def _rounds(crew: Crew, missing: list[Planned], store: RunStore, retries: int, monitor: Monitor) -> int:
-    """Play episodes; what the infrastructure lost is played again, up to a limit. Returns how many were written."""
+    """Play episodes; what the infrastructure lost is played again, up to a limit. Returns how many were written.
+
+    The last time each is played alone: one that takes its worker down must not take the others' verdicts with it.
+    """
     written = 0
-    attempts: dict[Any, int] = {}
     plans = {p.key: p for p in missing}
-    while missing:
+    for failures in range(retries + 1):
         again = []
-        for record in crew.play(missing):
-            failures = attempts.get(record.key, 0)
-            if record.error_kind == "infrastructure" and failures < retries:
-                attempts[record.key] = failures + 1
-                again.append(plans[record.key])
-                monitor.say(f"{record.task_id}: {record.error}; played again")
-                continue
-            record.attempts = failures
-            store.append(record)
-            written += 1
-            monitor.episode(record)
+        for batch in [[p] for p in missing] if 0 < failures == retries else [missing]:
+            for record in crew.play(batch):
+                if record.error_kind == "infrastructure" and failures < retries:
+                    again.append(plans[record.key])
+                    monitor.say(f"{record.task_id}: {record.error}; played again")
+                    continue
+                record.attempts = failures
+                store.append(record)
+                written += 1
+                monitor.episode(record)
         missing = again
     return written
 

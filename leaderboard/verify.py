@@ -116,6 +116,7 @@ def _episodes(
     """Check and replay every episode; returns them without their traces, and the number of actions."""
     planned = {p.key: p for p in plan(benchmark, types)}
     judged: dict[EpisodeKey, Judged] = {}
+    open_: set[EpisodeKey] = set()
     steps = 0
     with _Envs(benchmark) as envs:
         for where, record in _records(folder):
@@ -126,6 +127,7 @@ def _episodes(
                 raise VerifyError(f"{where}: a second verdict on {_name(record)}")
             _check_record(where, record, expected)
             if not record.judged:
+                open_.add(record.key)
                 continue  # an error of environment or infrastructure, played again later on
             _check_trace(where, record, benchmark, result)
             if record.trace is not None:
@@ -142,7 +144,10 @@ def _episodes(
             progress(len(judged), len(planned))
     for key, expected in planned.items():
         if key not in judged:
-            raise VerifyError(f"episodes: {_name(expected)} is missing")
+            what = (
+                "ended in an error that is not the agent's, and was not played again" if key in open_ else "is missing"
+            )
+            raise VerifyError(f"episodes: {_name(expected)} {what}")
     return judged, steps
 
 

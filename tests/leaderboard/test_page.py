@@ -25,9 +25,14 @@ pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromiu
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("page")
     benchmark = make_benchmark(folder / "benchmarks")
+    metrics = folder / "training"
+    metrics.mkdir()
+    record = '{{"kind": "eval", "step": {0}, "env_steps": {0}00, "tokens": {0}000, "seconds": {0}, "score": 0.{0}}}\n'
+    (metrics / "metrics.jsonl").write_text("".join(record.format(i) for i in range(1, 10)))
     for name in ("Random", "Expert", "Crashes"):
         out = folder / "runs" / name.lower()
-        run_benchmark(benchmark, AgentSpec(f"toy_agents:{name}"), out, RunOptions(name=name.lower()))
+        options = RunOptions(name=name.lower(), training=str(metrics) if name == "Random" else None)
+        run_benchmark(benchmark, AgentSpec(f"toy_agents:{name}"), out, options)
     toml = folder / "benchmarks" / "toy-v1.toml"
     return write_report([folder / "runs"], folder / "site", expert=True, benchmark=toml)[1]
 
@@ -143,18 +148,87 @@ def test_comparing_two_rows(page):
     assert find(page, "#v-episode option:checked").text.endswith(task)
 
 
-def test_theme_and_width(page):
-    find(page, "#theme").click()
-    chosen = page.execute_script("return document.documentElement.dataset.theme")
-    assert chosen in ("dark", "light")
-    page.set_window_size(400, 900)
-    try:
-        wider = page.execute_script(
-            "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
-        )
-        assert wider <= 0, "the page itself does not scroll sideways on a phone"
-    finally:
-        page.set_window_size(1280, 1000)
+@pytest.fixture
+def phone(page: Any) -> Iterator[Any]:
+    """The page on a phone; a window of Chromium cannot be that narrow, so the screen is emulated."""
+    metrics = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    page.refresh()
+    yield page
+    page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def too_wide(page: Any, element: str) -> int:
+    return page.execute_script(f"const e = {element}; return e.scrollWidth - e.clientWidth")
+
+
+def test_a_phone_scrolls_no_page_sideways(phone):
+    assert phone.execute_script("return innerWidth") == 390
+    assert too_wide(phone, "document.documentElement") <= 0
+    for summary in phone.find_elements("css selector", "details:not([open]) > summary"):
+        summary.click()
+    assert too_wide(phone, "document.documentElement") <= 0, "tables and plots neither"
+    watch(phone, find(phone, '[data-watch="random"]'))
+    assert too_wide(phone, "document.getElementById('viewer')") <= 0
+    find(phone, "#v-forth").click()
+    assert find(phone, "#v-count").text.startswith("1 / ")
+    small = [b.size["height"] for b in phone.find_elements("css selector", "#viewer button") if b.size["height"] < 32]
+    assert not small, "buttons are large enough for a finger"
+
+
+CONTRAST = """
+const light = (c) => { const [r, g, b] = c.match(/[\\d.]+/g).slice(0, 3).map((v) => { v /= 255;
+  return v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; }); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+const ground = (e) => { for (; e; e = e.parentElement) { const c = getComputedStyle(e).backgroundColor;
+  if (!/, 0\\)$/.test(c)) return c; } return "rgb(255, 255, 255)"; };
+const found = [];
+for (const e of document.querySelectorAll("main *, header *, footer *")) {
+  if (![...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim()) || !e.offsetParent) continue;
+  const [x, y] = [light(getComputedStyle(e).color), light(ground(e))];
+  const ratio = (Math.max(x, y) + 0.05) / (Math.min(x, y) + 0.05);
+  if (ratio < 4.5) found.push(`${e.tagName} ${e.textContent.slice(0, 30)} ${ratio.toFixed(2)}`);
+}
+return found;
+"""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_texts_stand_out_in_both_themes(page, theme):
+    """At least 4.5 to 1 (WCAG 2.2, 1.4.3), with everything unfolded."""
+    chosen = "return document.documentElement.dataset.theme"
+    for _ in range(2):
+        if page.execute_script(chosen) != theme:
+            find(page, "#theme").click()
+    assert page.execute_script(chosen) == theme
+    page.execute_script("for (const d of document.querySelectorAll('details')) d.open = true")
+    assert page.execute_script(CONTRAST) == []
+    page.refresh()
+    assert page.execute_script(chosen) == theme, "it is remembered"
+
+
+def test_the_keyboard_reaches_the_viewer_and_comes_back(page):
+    press(page, "TAB")
+    assert page.switch_to.active_element.text == "Skip to the tables"
+    for _ in range(60):
+        press(page, "TAB")
+        if page.switch_to.active_element.get_attribute("data-watch") == "random":
+            break
+    outline = page.execute_script("return getComputedStyle(document.activeElement).outlineStyle")
+    assert outline == "solid", "one sees where one is"
+    press(page, "ENTER")
+    support.WebDriverWait(page, 10).until(lambda p: find(p, "#v-outcome").text)
+    press(page, "ARROW_RIGHT")
+    assert find(page, "#v-count").text.startswith("1 / ")
+    press(page, "ESCAPE")
+    assert page.switch_to.active_element.get_attribute("data-watch") == "random"
+
+
+def test_learning_curves_are_drawn(page):
+    lines = page.find_elements("css selector", ".curves polyline")
+    assert len(lines) == 4 and all(line.is_displayed() for line in lines)
+    colour = lines[0].value_of_css_property("stroke")
+    swatch = find(page, '.panel[data-world="toy"] tr[data-row="random"] .swatch').value_of_css_property("color")
+    assert colour.startswith(swatch.replace("rgba", "rgb").split(", 1)")[0].rstrip(")")), "a row has one colour"
 
 
 def test_nothing_is_hacked_fetched_or_logged(page):

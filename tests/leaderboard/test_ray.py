@@ -60,6 +60,8 @@ def test_what_is_wrong_is_said(judge, monkeypatch):
         Ray(0)
     with pytest.raises(StepAgentError, match="go with --executor ray"):
         make_executor("processes", 2, address="auto")
+    with pytest.raises(StepAgentError, match=r"'no-such-host:1' .*; `ray start --head` starts one.*TOKEN_PATH"):
+        Ray(1, "no-such-host:1")._connect()
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(StepAgentError, match=r"pip install 'stepagent\[ray\]'"):
         make_executor("ray", 2)

@@ -203,6 +203,13 @@ def test_a_dead_worker_costs_nothing(judge, toy, tmp_path):
     assert result.worlds[0].score == judge("Random").worlds[0].score
 
 
+def test_a_deadly_episode_takes_no_other_with_it(judge, toy):
+    """Played again as often as is right, the last time alone, then left without a verdict; all others have theirs."""
+    world = judge("AlwaysKills", executor=Processes(1), num_envs=4).worlds[0]
+    deadly = sum(task.endswith("7") for task in toy.worlds[0].tasks)
+    assert deadly and world.errors == {"infrastructure": deadly} and world.judged == 12 - deadly
+
+
 def test_agents_that_cannot_play(judge, toy, tmp_path):
     for name, message in (
         ("Forbidden", "telepathy"),

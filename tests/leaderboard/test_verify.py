@@ -12,10 +12,15 @@ from typing import Any
 import pytest
 
 from leaderboard import store
+from leaderboard.agents import AgentSpec
+from leaderboard.benchmark import load_benchmark
 from leaderboard.errors import StoreError, VerifyError
+from leaderboard.freeze import freeze
+from leaderboard.runner import RunOptions, run_benchmark
 from leaderboard.schema import Result
-from leaderboard.store import pack
+from leaderboard.store import pack, unpack
 from leaderboard.verify import verify_submission
+from stepagent_envs import env_id
 
 Edit = Callable[[list[dict[str, Any]]], object]
 
@@ -187,7 +192,7 @@ EPISODE_TAMPERING: dict[str, tuple[Edit, str]] = {
     "edited end": (lambda r: r[0].update(end_reason="peace"), "end reason is claimed to be 'peace'"),
     "dropped failure": (lambda r: r.remove(lose_first(r)), "is missing"),
     "failure called an error": (turn_into_error, "error of infrastructure cannot have a verdict"),
-    "verdict taken back": (drop_verdict, "is missing"),
+    "verdict taken back": (drop_verdict, "not the agent's, and was not played again"),
     "swapped tasks": (swap_tasks, "seed is claimed to be|task of the trace"),
     "task of another split": (play_another_task, "is no episode of toy-v1"),
     "duplicate episode": (lambda r: r.append(dict(r[0])), "second verdict"),
@@ -321,3 +326,42 @@ def test_path_tricks(submission, toy_toml, tmp_path):
 def test_an_edited_benchmark_is_no_referee(submission, toy_toml):
     toy_toml.write_text(toy_toml.read_text().replace("max_steps = 12", "max_steps = 99"))
     refused(submission, toy_toml, "edited after it was frozen")
+
+
+WORLD = """
+name = "few"
+version = 1
+title = "A few tasks"
+
+[[worlds]]
+world = "{world}"
+env_id = "{env_id}"
+settings = {{ {data}max_steps = 15 }}
+split = "{split}"
+train_splits = ["train"]
+tasks = "few-v1.{world}.txt"
+
+[worlds.select]
+count = 3
+"""
+
+
+@pytest.mark.parametrize(
+    ("world", "split", "data"),
+    [
+        ("alfworld", "valid_unseen", 'data = "builtin", '),
+        ("webshop", "test", 'data = "builtin", '),
+        ("scienceworld", "test", ""),
+    ],
+)
+def test_an_honest_submission_of_each_world_verifies(world, split, data, tmp_path):
+    """And one action that was swapped for another is found, on the real engines too."""
+    toml, folder = tmp_path / "few-v1.toml", tmp_path / "run"
+    toml.write_text(WORLD.format(world=world, env_id=env_id(world), split=split, data=data))
+    freeze(toml)
+    run_benchmark(load_benchmark(toml), AgentSpec("expert"), folder, RunOptions(num_envs=1, env_workers=0))
+    pack(folder)
+    assert verify_submission(folder, toml).episodes == 3
+    unpack(folder)
+    edit_episodes(folder, lambda r: r[0]["trace"]["steps"][0].update(action="look at nothing at all"))
+    refused(folder, toml, "does not replay: .* differs at step 1")
