@@ -293,7 +293,7 @@ def improve(
         advantages: shape (E, S) with level "step", whose ratios are those of whole actions; else (E, P).
         config: ranges, weights and the sizes of updates.
         level: "step" or "token".
-        per: "token" or "sequence", see `masked_mean` (level "token" only).
+        per: "token" or "episode": what weighs the same in the mean (level "token" only).
 
     Returns:
         Means over the updates, by their names in the log.
@@ -336,14 +336,10 @@ def _hidden_states(model: Any) -> Iterator[list[torch.Tensor]]:
 def _minibatches(
     rng: np.random.Generator, sequences: Sequence[ActedSequence], number: int
 ) -> Iterator[list[ActedSequence]]:
-    """Split sequences at random into parts of about equally many tokens."""
-    order = [sequences[int(i)] for i in rng.permutation(len(sequences))]
-    ends = np.cumsum([len(s.ids) for s in order])
-    part = np.minimum((ends - 1) * number // max(1, ends[-1]), number - 1) if len(order) else []
-    for i in range(number):
-        chosen = [s for s, p in zip(order, part, strict=True) if p == i]
-        if chosen:
-            yield chosen
+    """Split episodes at random into equally large parts: short ones weigh no less than long ones."""
+    episodes = np.unique([sequence.episode for sequence in sequences])
+    for chosen in np.array_split(rng.permutation(episodes), min(number, len(episodes))):
+        yield [sequence for sequence in sequences if sequence.episode in set(chosen.tolist())]
 
 
 class _Learner:
@@ -403,7 +399,8 @@ class _Learner:
             )  # fmt: skip
         else:
             new, before = batch.grid(reading.logprobs), batch.grid(old)
-            advantages, mask, per = batch.grid(batch.take(self.advantages)), counts, self.per
+            advantages, mask = batch.grid(batch.take(self.advantages)), counts
+            per = "token" if self.per == "token" else "sequence"  # rows are episodes
         result = ppo_policy_loss(
             new, before, advantages, mask, clip=config.clip_ratio, clip_high=config.clip_ratio_high, per=per
         )

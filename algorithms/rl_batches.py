@@ -124,7 +124,8 @@ class ActedBatch:
 
     Attributes:
         ids: shape (B, T).
-        rows, columns, places, targets: shape (N,): sequence, number within it, place that predicts it, and token.
+        rows, places, targets: shape (N,): sequence, place that predicts it, and token.
+        episode: shape (N,): which of the batch's episodes.
         at: shape (N, 2), episode and number of the position within it (an index into (E, P)).
         step: shape (N,): which of the M steps. counts: shape (N,), bool: had an alternative.
         step_rows, states: shape (M,), sequence and place before the action. step_at: shape (M, 2), index into (E, S).
@@ -136,9 +137,9 @@ class ActedBatch:
 
     ids: torch.Tensor
     rows: torch.Tensor
-    columns: torch.Tensor
     places: torch.Tensor
     targets: torch.Tensor
+    episode: torch.Tensor
     at: torch.Tensor
     step: torch.Tensor
     counts: torch.Tensor
@@ -162,9 +163,9 @@ class ActedBatch:
         return values[self.step_at[:, 0], self.step_at[:, 1]]
 
     def grid(self, values: torch.Tensor) -> torch.Tensor:
-        """Shape (B, C), a row for each sequence, of values of positions (N,); 0 elsewhere."""
-        empty = values.new_zeros(self.ids.shape[0], int(self.columns.max()) + 1)
-        return empty.index_put((self.rows, self.columns), values)
+        """A row for each episode (all of its sequences) of values of positions (N,); 0 elsewhere."""
+        empty = values.new_zeros(int(self.episode.max()) + 1, int(self.at[:, 1].max()) + 1)
+        return empty.index_put((self.episode, self.at[:, 1]), values)
 
     def per_step(self, values: torch.Tensor) -> torch.Tensor:
         """Shape (M,): sums over the positions (N,) of each step."""
@@ -189,7 +190,7 @@ def acted_batch(sequences: Sequence[ActedSequence], vocabulary: int, device: Any
         ids[row, : len(s.ids)] = torch.tensor(s.ids)
         for i, (place, target, step) in enumerate(zip(s.places, s.targets, s.steps, strict=True)):
             own = len(steps) + step - s.first_step
-            positions.append((row, i, place, target, s.episode, s.first_position + i, own))
+            positions.append((row, place, target, s.episode, s.first_position + i, own))
         steps += [(row, state, s.episode, s.first_step + i) for i, state in enumerate(s.states)]
         counts += s.counts
         allowed_tokens += s.choices
@@ -205,11 +206,12 @@ def acted_batch(sequences: Sequence[ActedSequence], vocabulary: int, device: Any
             if mask is not None:
                 allowed[row] = False
                 allowed[row, : len(mask)] = torch.from_numpy(mask[:vocabulary])
-    index = [c.index(positions[i][3]) for i, c in lists]
+    index = [c.index(positions[i][2]) for i, c in lists]
     table, step_table = torch.tensor(positions), torch.tensor(steps)
     return ActedBatch(
         *(tensor if tensor is None else tensor.to(device) for tensor in (
-            ids, table[:, 0], table[:, 1], table[:, 2], table[:, 3], table[:, 4:6], table[:, 6], torch.tensor(counts),
+            ids, table[:, 0], table[:, 1], table[:, 2], table[:, 3].unique(return_inverse=True)[1], table[:, 3:5],
+            table[:, 5], torch.tensor(counts),
             step_table[:, 0], step_table[:, 1], step_table[:, 2:], torch.tensor(final, dtype=torch.long).reshape(-1, 3),
             torch.tensor([i for i, _ in lists], dtype=torch.long), choices.clamp(min=0), choices >= 0,
             torch.tensor(index, dtype=torch.long), torch.tensor([i for i, _ in others], dtype=torch.long), allowed,
@@ -244,12 +246,17 @@ def read(model: Any, batch: ActedBatch, temperature: float = 1.0) -> Reading:
 
 
 def group_sequences(sequences: Sequence[ActedSequence], tokens: int) -> Iterator[list[ActedSequence]]:
-    """About equally long sequences together, at most `tokens` tokens with padding."""
+    """About equally long ones together, an episode's in one place, at most `tokens` tokens with padding if possible."""
+    episodes: dict[int, list[ActedSequence]] = {}
+    for sequence in sequences:
+        episodes.setdefault(sequence.episode, []).append(sequence)
     group: list[ActedSequence] = []
-    for sequence in sorted(sequences, key=lambda s: len(s.ids)):
-        if group and len(sequence.ids) * (len(group) + 1) > tokens:
+    for longest, own in sorted(
+        ((max(len(s.ids) for s in own), own) for own in episodes.values()), key=lambda pair: pair[0]
+    ):
+        if group and longest * (len(group) + len(own)) > tokens:
             yield group
             group = []
-        group.append(sequence)
+        group = group + own
     if group:
         yield group

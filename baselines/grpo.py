@@ -31,8 +31,8 @@ class GRPOConfig(RLConfig):
     """Divide advantages by the standard deviation of the group; False: only centre them (Dr. GRPO)."""
     redraw: int = 0
     """How often groups without any difference are replaced by groups on other tasks (DAPO, arXiv 2503.14476)."""
-    mean_per: str = "sequence"
-    """"sequence": each sequence weighs the same (the paper's 1/|o|); "token": each token does."""
+    mean_per: str = "episode"
+    """"episode": each episode weighs the same (the paper's 1/|o|); "token": each token does."""
 
     def validate(self) -> None:
         """See `AlgorithmConfig.validate`."""
@@ -40,7 +40,7 @@ class GRPOConfig(RLConfig):
         self.require("num_tasks", self.num_tasks >= 1, "at least 1")
         self.require("group_size", self.group_size >= 2, "at least 2 (one episode has nothing to be compared with)")
         self.require("redraw", self.redraw >= 0, "at least 0")
-        self.require("mean_per", self.mean_per in ("sequence", "token"), "'sequence' or 'token'")
+        self.require("mean_per", self.mean_per in ("episode", "token"), "'episode' or 'token'")
 
 
 class GRPO(Algorithm):

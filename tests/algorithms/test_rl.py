@@ -145,7 +145,7 @@ def test_nothing_to_choose_is_an_error(habits, toy_env):
         played(copy_of(habits), EnvSpec("StepAgent-OnlyWay-v0"), 4)
 
 
-@pytest.mark.parametrize("per", ["token", "sequence"])
+@pytest.mark.parametrize("per", ["token", "episode"])
 def test_a_large_update_is_the_same_in_small_batches(weak_policy, toy_env, per):
     gradients = []
     for batch_tokens in (100, 100_000):
@@ -198,3 +198,19 @@ def test_what_cannot_work_is_said_at_once(habits, toy_env):
     ):
         with pytest.raises(ConfigError, match=text):
             RLConfig(**settings)
+
+
+def test_every_episode_weighs_the_same_whatever_its_length(weak_policy, toy_env):
+    prompt = PromptConfig(window=160, keep=0.3, max_goal_tokens=16, max_observation_tokens=40, max_action_tokens=16)
+    env = EnvSpec("StepAgent-Wandering-v0", {"max_steps": 14})
+    trainer = played(deciding(weak_policy, prompt), env, 3)[1]
+    (short, *_), (long, *_) = [
+        played(deciding(weak_policy, prompt), EnvSpec(env.env_id, {"max_steps": n}), 1)[0].episodes for n in (2, 14)
+    ]
+    both = Played.of([short, long])
+    assert len(short.sequences) == 1 < len(long.sequences)
+    acted = survey(trainer.policy, None, both, RLConfig())
+    advantages = torch.tensor([[1.0], [-1.0]]) * both.counts
+    config = RLConfig(minibatches=1, epochs=1, kl_weight=0.0)
+    found = improve(trainer, both, acted, advantages, config, per="episode")
+    assert abs(found["loss"]) < 1e-6
