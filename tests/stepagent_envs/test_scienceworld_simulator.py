@@ -16,7 +16,7 @@ import pytest
 
 from stepagent_envs.errors import InfrastructureError
 from stepagent_envs.scienceworld import catalogue, simulator
-from stepagent_envs.scienceworld.bridge import Bridge, Call, Ref, _decode
+from stepagent_envs.scienceworld.bridge import Bridge, Refused
 from stepagent_envs.scienceworld.env import ScienceWorldEnv
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
@@ -84,12 +84,16 @@ def _sample(order: str, **environment: str) -> str:
 
 
 def test_two_jvms_with_different_pasts_agree(tmp_path: Path) -> None:
-    """The second process plays in the reverse order, with another Java and its wishes in the surroundings."""
-    fake = tmp_path / "java"
+    """One has no Java on its PATH; the other plays in the reverse order, with another Java and its wishes around."""
+    nothing, other = tmp_path / "nothing", tmp_path / "other"
+    nothing.mkdir()
+    other.mkdir()
+    fake = other / "java"
     fake.write_text("#!/bin/sh\nexit 3\n")
     fake.chmod(0o755)
-    first = _sample("1")
-    second = _sample("-1", PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}", JAVA_TOOL_OPTIONS="-XX:hashCode=5")
+    first = _sample("1", PATH=str(nothing), JAVA_HOME="")
+    wishes = {"JAVA_TOOL_OPTIONS": "-XX:hashCode=5", "JAVA_HOME": str(other)}
+    second = _sample("-1", PATH=f"{other}{os.pathsep}{os.environ['PATH']}", **wishes)
     assert len(json.loads(first)) >= 5
     assert first == second
 
@@ -146,7 +150,7 @@ def test_a_hanging_jvm_is_killed_and_replaced() -> None:
     env = ScienceWorldEnv(admissible=False, call_timeout=20.0)
     env.reset(options=BOIL)
     sim = env._sim()
-    sim._bridge.timeout = 0.5
+    sim.timeout = 0.5
     os.kill(sim.process.pid, signal.SIGSTOP)
     with pytest.raises(InfrastructureError, match=r"did not answer within 0\.5 s"):
         env.step("go to hallway")
@@ -221,7 +225,7 @@ def test_the_pool_reuses_and_is_bounded() -> None:
 
 def test_a_missing_jar_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(simulator, "jar_path", lambda: tmp_path / "none.jar")
-    with pytest.raises(InfrastructureError, match=r"did not start.*ClassNotFound") as caught:
+    with pytest.raises(InfrastructureError, match=r"did not start.*NoClassDefFound") as caught:
         simulator.Simulator()
     assert "\n" not in str(caught.value)
 
@@ -233,22 +237,27 @@ def test_a_java_that_does_not_start_is_said(monkeypatch: pytest.MonkeyPatch) -> 
     assert "\n" not in str(caught.value)
 
 
-def test_bridge_notation() -> None:
-    text = 'a\\nb\\\n"c"\r\\'
-    sent = Call(Ref("o1"), "step", (text, True, -3, Ref("o2"))).encode()
-    kinds = [line[:1] for line in sent.splitlines()[3:-1]]
-    assert sent.startswith("c\no1\nstep\ns") and kinds == ["s", "b", "i", "r"] and sent.endswith("e\n")
-    assert _decode("!y" + sent.splitlines()[3]) == text
-    assert [_decode(line) for line in ("!yi-3", "!yd0.5", "!ybtrue", "!yn", "!yv", "!yro7")] == [
-        -3,
-        0.5,
-        True,
-        None,
-        None,
-        Ref("o7"),
-    ]
+ECHO = """
+import struct, sys
+def take(): return sys.stdin.buffer.read(struct.unpack(">i", sys.stdin.buffer.read(4))[0])
+while head := sys.stdin.buffer.read(4):
+    texts = [take() for _ in range(struct.unpack(">i", head)[0])]
+    if texts[0] == b"end": raise SystemExit
+    good = texts[0] != b"refuse"
+    body = b"".join(struct.pack(">i", len(text)) + text for text in texts[1:])
+    sys.stdout.buffer.write(struct.pack(">ii", good, len(texts) - 1) + body)
+    sys.stdout.buffer.flush()
+"""
 
 
-def test_nobody_listens() -> None:
-    with pytest.raises(InfrastructureError, match="does not answer"):
-        Bridge(1, "token", timeout=1.0)
+def test_bridge_carries_any_text_and_tells_a_refusal_from_an_end() -> None:
+    process = subprocess.Popen([sys.executable, "-c", ECHO], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+    bridge = Bridge(process)
+    texts = ["", "a\n\0b", "Grüße 🧪", "x" * 300_000]
+    assert bridge.ask("say", *texts, timeout=30) == texts
+    with pytest.raises(Refused, match="no such thing"):
+        bridge.ask("refuse", "no such thing", timeout=30)
+    assert bridge.ask("say", timeout=30) == []
+    with pytest.raises(InfrastructureError, match="ended"):
+        bridge.ask("end", timeout=30)
+    process.wait(30)
