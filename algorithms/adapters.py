@@ -73,7 +73,7 @@ def add_lora(model: Any, config: LoraConfig) -> None:
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        model.add_adapter(settings)
+        _put(model, settings)
 
 
 def adapter_base(folder: str | Path) -> str | None:
@@ -89,8 +89,24 @@ def adapter_base(folder: str | Path) -> str | None:
 
 def load_adapter(model: Any, folder: str | Path) -> None:
     """Put a saved adapter into its base model; it can go on learning."""
-    _peft()
-    model.load_adapter(str(folder), is_trainable=True)
+    peft = _peft()
+    settings = peft.LoraConfig.from_pretrained(str(folder))
+    settings.inference_mode = False
+    _put(model, settings)
+    weights = peft.load_peft_weights(str(folder), device="cpu")
+    found = peft.set_peft_model_state_dict(
+        model, {name.removeprefix("base_model.model."): weight for name, weight in weights.items()}
+    )
+    if found.unexpected_keys:
+        raise ConfigError(f"{folder}: this adapter does not belong to its base model ({found.unexpected_keys[0]})")
+
+
+def _put(model: Any, settings: Any) -> None:
+    """Adapters are kept in float32 whatever the model's format: small steps would be rounded away in bfloat16."""
+    model.add_adapter(settings)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
 
 
 def has_adapter(model: Any) -> bool:

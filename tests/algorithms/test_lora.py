@@ -72,6 +72,17 @@ def test_a_saved_adapter_comes_back_and_can_go_on_learning(base, tmp_path):
         with_lora(tmp_path / "adapter")
 
 
+def test_adapters_of_a_bfloat16_model_learn_and_are_kept_in_float32(base, tmp_path):
+    policy = LMPolicy.load(base, model=ModelConfig(dtype="bfloat16", lora=LoraConfig(r=4)))
+    learn(policy.model)
+    policy.save(tmp_path / "adapter")
+    loaded = LMPolicy.load(tmp_path / "adapter", dtype="bfloat16")
+    for before, after in zip(policy.model.parameters(), loaded.model.parameters(), strict=True):
+        assert torch.equal(before, after) and before.dtype == after.dtype
+        assert before.dtype == (torch.float32 if before.requires_grad else torch.bfloat16)
+    assert loaded.describe()["dtype"] == "bfloat16"
+
+
 def test_merging_gives_an_ordinary_model_that_says_the_same(base, tmp_path):
     policy = with_lora(base)
     learn(policy.model)
