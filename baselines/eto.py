@@ -38,7 +38,7 @@ class ETOConfig(ExplorationConfig):
     """Weight of the better trajectories' negative log-likelihood by token; 0 is the paper's loss."""
     epochs: int = 3
     """Passes over the pairs of an iteration."""
-    batch_pairs: int = 16
+    batch_pairs: int = 8
     """Pairs in an update, at least (its batches have at most `batch_tokens` tokens each)."""
 
     def validate(self) -> None:
