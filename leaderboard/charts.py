@@ -146,7 +146,7 @@ def curves(lines: Sequence[Line], title: str, axis: str) -> Markup:
             named.add(line.label)
             free = max(places[-1][1] + 5, free)
             parts.append(
-                f'<text class="name" x="{left + span + 12}" y="{free:.1f}">{escape(_short(line.label))}</text>'
+                f'<text class="name" x="{places[-1][0] + 10:.1f}" y="{free:.1f}">{escape(_short(line.label))}</text>'
             )
             free += 19
         parts.append("</g>")

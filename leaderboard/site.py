@@ -157,14 +157,14 @@ def _scatters(table: Table, world: str) -> list[tuple[str, Markup]]:
 
 
 def _curves(table: Table, world: str) -> tuple[str, list[tuple[str, Markup]]]:
-    """What the trainings measured ("success", or "score" where no success was noted), and (axis, plot) of each cost."""
+    """What the trainings measured ("success", or "score" where none was seen), and (axis, plot) of each cost."""
     trainings = [
         (tables.label(row), colour, curve.points)
         for colour, row in enumerate(table.rows)
         for curve in row.result.agent.training
         if curve.world == world
     ]
-    what = "success" if any(p.success is not None for *_, points in trainings for p in points) else "score"
+    what = "success" if any(p.success for *_, points in trainings for p in points) else "score"
     plots = []
     for name, axis in (
         ("env_steps", "environment steps"),

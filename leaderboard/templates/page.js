@@ -158,7 +158,8 @@
       return option;
     }));
     if (!viewer.open) viewer.showModal();
-    $("v-step").focus();
+    $("v-step").focus({ preventScroll: true });
+    viewer.scrollTop = 0;
     episodeTo(now.episode);
   }
 
@@ -201,7 +202,8 @@
       : typeof options === "number" ? `Admissible actions (${options}, too many to list)` : step ? "Admissible actions (not recorded)" : "Admissible actions";
     $("v-options").replaceChildren(...(Array.isArray(options) ? options : []).map((option) =>
       make("li", text(option), [option === step.a ? "chosen" : "", option === step.e ? "expert" : ""].join(" ").trim())));
-    $("v-options").querySelector(".chosen")?.scrollIntoView({ block: "nearest" });
+    const list = $("v-options"), chosen = list.querySelector(".chosen");
+    list.scrollTop = chosen ? chosen.offsetTop - list.offsetTop - list.clientHeight / 2 : 0;  // the list alone: the page stays
     const address = `#episode/${now.number}/${now.row.key}/${now.world}/${now.episode}/${index}`;
     try { history.replaceState(null, "", address); } catch { /* some browsers forbid it on the disk */ }
   }

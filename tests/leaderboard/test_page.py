@@ -170,6 +170,7 @@ def test_a_phone_scrolls_no_page_sideways(phone):
     assert too_wide(phone, "document.documentElement") <= 0, "tables and plots neither"
     watch(phone, find(phone, '[data-watch="random"]'))
     assert too_wide(phone, "document.getElementById('viewer')") <= 0
+    assert find(phone, "#v-goal").rect["y"] > 0, "an episode opens at its top"
     find(phone, "#v-forth").click()
     assert find(phone, "#v-count").text.startswith("1 / ")
     small = [b.size["height"] for b in phone.find_elements("css selector", "#viewer button") if b.size["height"] < 32]
