@@ -72,6 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         sys.stdout.write(f"{_USAGE}\n\nalgorithms: {', '.join(ALGORITHMS)}, or module:Class of your own\n")
         return 0 if arguments else 2
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))  # so that an algorithm or env in a file beside the command is found
     try:
         with joined() as processes:
             return _train(arguments[0], arguments[1:], processes)

@@ -74,7 +74,7 @@ def train(job: TrainJob, say: Say = lambda line: None, report: Report | None = N
         shutil.rmtree(part, ignore_errors=True)
     verb = "going on with" if resume else "training"
     say(f"{verb} {job.algorithm} on {section.world} ({section.train_splits[0]} split)")
-    log = RunLog(part / "training", progress=report or False, resume=resume)
+    log = RunLog(part / "training", progress=report or False, resume=resume, say=say)
     settings: dict[str, Any] = {k: v for k, v in section.settings.items() if k != "max_steps"}
     try:
         start = None if job.init is None else load_policy(job.init)
