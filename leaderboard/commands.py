@@ -26,6 +26,7 @@ __all__ = ["eval_main", "main"]
 
 _console = Console(soft_wrap=True)
 Folders = Annotated[tuple[Path, ...], tyro.conf.Positional]
+Repeated = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Playing:
 
 
 def main(argv: list[str]) -> int:
-    """`stepagent leaderboard {run,report,compare,verify,serve,pack,freeze,list,quick}`."""
+    """`stepagent leaderboard {run,report,compare,verify,serve,pack,freeze,list,experiment}`."""
     commands: dict[str, Callable[..., Any]] = {
         "run": run,
         "report": report,
@@ -64,7 +65,7 @@ def main(argv: list[str]) -> int:
         "pack": pack,
         "freeze": freeze,
         "list": list_benchmarks,
-        "quick": quick,
+        "experiment": experiment,
     }
     code: Any = tyro.extras.subcommand_cli_from_dict(
         commands,
@@ -83,7 +84,7 @@ def run(
     out: Path | None = None,
     name: str | None = None,
     worlds: tuple[str, ...] = (),
-    option: tuple[str, ...] = (),
+    option: Repeated = (),
     trained_on: str | None = None,
     note: str | None = None,
     training: str | None = None,
@@ -289,16 +290,17 @@ def list_benchmarks() -> int:
     return 0
 
 
-def quick(out: Path = Path("runs"), benchmark: str = "quick-v1") -> int:
-    """Train SFT on each world (unless that was done), judge random, expert and sft, print the table, write the page.
+def experiment(name: Annotated[str, tyro.conf.Positional] = "quick", out: Path = Path("runs"), workers: int = 0) -> int:
+    """Train an experiment's learners on each world (unless that was done), judge them, print the table, write the page.
 
     Args:
-        out: where checkpoints (OUT/quick/sft/WORLD), runs and page (OUT/leaderboard/BENCHMARK) go.
-        benchmark: what to judge on.
+        name: quick (what `make leaderboard` runs), results-quick or results; see leaderboard/experiments.py.
+        out: where checkpoints (OUT/NAME/ROW/SEED/WORLD), runs and page (OUT/leaderboard/BENCHMARK) go.
+        workers: processes that train and judge; 0: as many as there are cores.
     """
-    from leaderboard.quick import quick as job
+    from leaderboard.experiments import run
 
-    board, page = job(out, benchmark, lambda line: _console.print(line, highlight=False, markup=False))
+    board, page = run(name, out, workers, lambda line: _console.print(line, highlight=False, markup=False))
     _print(board)
     _console.print(f"page: {page.resolve().as_uri()}", highlight=False, markup=False)
     return 0
@@ -325,8 +327,8 @@ class Eval:
     """builtin, official or a path."""
     max_steps: int | None = None
     """Step limit; by default the world's own."""
-    option: tuple[str, ...] = ()
-    """KEY=VALUE for the agent's class or checkpoint."""
+    option: Repeated = ()
+    """KEY=VALUE for the agent's class or checkpoint (VALUE as JSON, or a plain word). May be repeated."""
     out: Path | None = None
     """Keep the episodes in this folder (and resume there)."""
     playing: Playing = field(default_factory=Playing)

@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from leaderboard.cli import GROUPS, call, main
+from leaderboard.store import read_result
 
 
 def test_help_names_every_group(capsys):
@@ -70,6 +71,19 @@ def test_run_report_verify_compare(capsys, toy_toml, tmp_path):
     assert main(verify) == 1
     out = capsys.readouterr().out
     assert "verified" in out and "REFUSED" in out and "hash is claimed" in out
+
+
+def test_every_option_reaches_the_agent(toy_toml, tmp_path):
+    out = tmp_path / "told"
+    command = ["--benchmark", str(toy_toml), "--agent", "toy_agents:Told", "--out", str(out), "--no-progress"]
+    options = ["--option", "word=plain", "--option", "number=0.5", "--option", 'table={"a": null}']
+    assert main(["leaderboard", "run", *command, *options]) == 0
+    told = {"word": "plain", "number": 0.5, "table": {"a": None}}
+    agent = read_result(out).agent
+    assert agent.options == told and agent.description["toy"]["told"] == told
+    eval_ = ["eval", "toy_env:StepAgent-ToyJudge-v0", "--agent", "toy_agents:Told", "--episodes", "2", "--no-progress"]
+    assert main([*eval_, "--out", str(tmp_path / "eval"), *options]) == 0
+    assert read_result(tmp_path / "eval").agent.options == told
 
 
 def test_eval_needs_no_benchmark(capsys):

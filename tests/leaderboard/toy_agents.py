@@ -96,3 +96,15 @@ class AlwaysKills(Random):
 class DiesLoading(Random):
     def __init__(self) -> None:
         os._exit(9)
+
+
+class Told(Random):
+    """Says what it was given."""
+
+    name = "toy-told"
+
+    def __init__(self, word: str = "", number: float = 0.0, table: dict | None = None) -> None:
+        self.told = {"word": word, "number": number, "table": table}
+
+    def describe(self):
+        return {"told": self.told}
