@@ -11,6 +11,7 @@ import torch
 
 from algorithms.algorithm import Algorithm, EnvSpec, RunLog
 from algorithms.branches import BranchedBatch, branch_batch, branched_hidden, branched_logprobs, group_by_length
+from algorithms.lm import logits_of
 from algorithms.lm_policy import LMPolicy
 from algorithms.losses import categorical_entropy, discriminator_loss, inverse_reward, ppo_policy_loss, value_loss
 from algorithms.policy import Policy
@@ -206,7 +207,7 @@ class StepAgentInverse(Algorithm):
         _, logprobs = branched_logprobs(model, batch, hidden)
         result = ppo_policy_loss(logprobs[None], at.old_logprobs[None], at.advantages[None], clip=config.clip_ratio)
         places = batch.trunk if config.inspection == "on_policy" else torch.cat([batch.branch, self._agreed(batch)])
-        entropy = categorical_entropy(model.get_output_embeddings()(hidden[places[:, 0], places[:, 1]]).float()).mean()
+        entropy = categorical_entropy(logits_of(model, hidden[places[:, 0], places[:, 1]])).mean()
         error = value_loss(self._values(hidden, batch)[None], at.targets[None])
         loss = result.loss - config.entropy_weight * entropy + config.value_weight * error
         trainer.update(loss, "policy", "value", tokens=batch.tokens)

@@ -51,8 +51,9 @@ def test_only_the_asked_places_reach_the_head(bpe):
     assert model.get_input_embeddings().weight.grad is not None
 
 
-@pytest.mark.parametrize("mode", ["free", "constrained", "choice"])
-def test_what_the_cache_gives_is_what_a_plain_pass_gives(model, bpe, mode):
+@pytest.mark.parametrize(("name", "mode"), [*((name, "free") for name in ARCHITECTURES), ("gemma3", "choice")])
+def test_what_the_cache_gives_is_what_a_plain_pass_gives(bpe, name, mode):
+    model = random_model(name, len(bpe))
     check_cache(model)
     policy = LMPolicy(model, bpe, PLAIN, Decoding(mode, temperature=1.0))
     histories = [
@@ -63,11 +64,10 @@ def test_what_the_cache_gives_is_what_a_plain_pass_gives(model, bpe, mode):
             history.info = {"admissible_actions": ["open cup box", "take cup"], "open_actions": []}
         for history, act in zip(histories, policy.act(histories), strict=True):
             context = policy._contexts[history]
-            if mode != "constrained":
-                with torch.no_grad():
-                    start = len(context.ids) - len(act.action_ids)
-                    logits = model(torch.tensor([context.ids])).logits[0, start - 1 : -1]
-                assert np.allclose(token_logprobs(logits, torch.tensor(act.action_ids)), act.logprobs, atol=1e-4)
+            with torch.no_grad():
+                start = len(context.ids) - len(act.action_ids)
+                logits = model(torch.tensor([context.ids])).logits[0, start - 1 : -1]
+            assert np.allclose(token_logprobs(logits, torch.tensor(act.action_ids)), act.logprobs, atol=1e-4)
             history.append(act.action, f"turn {turn}: a lamp and a note: fig. A cup, and a very long shelf.", {})
     assert len(policy._contexts[histories[0]].ids) > 3 * 24  # far beyond the sliding windows
 
