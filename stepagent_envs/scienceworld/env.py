@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from stepagent_envs.core import MAX_ACTION_LENGTH, Outcome, TextEnv
 from stepagent_envs.errors import DataError, InfrastructureError, TaskError, did_you_mean
 from stepagent_envs.scienceworld import catalogue, simulator
-from stepagent_envs.scienceworld.expert import Follower
+from stepagent_envs.scienceworld.expert import Follower, room_of
 from stepagent_envs.tasks import Task, TaskSet
 
 __all__ = ["SIMPLIFICATIONS", "ScienceWorldEnv"]
@@ -31,6 +31,10 @@ _REFUSED = "No known action matches that input."
 _SWALLOWED = "Unknown action."
 _NEVER_ACCEPTED = re.compile(r"[^\x20-\x7e]")
 _IDENTITY = re.compile(r'"uuid":"\d+",|(?<=-)\d+(?=":)|"connectedTo": \[[^\]]*\]')
+
+
+_Deed = tuple[str, str]
+"""An action that was carried out, and the first line of what was seen then."""
 
 
 class ScienceWorldEnv(TextEnv):
@@ -72,7 +76,8 @@ class ScienceWorldEnv(TextEnv):
         self._loaded: Task | None = None
         self._lost = False
         self._description = ""
-        self._history: list[str] = []
+        self._first = ""
+        self._history: list[_Deed] = []
         self._menu: tuple[str, int] | None = None  # the ambiguous action, and how many meanings it has
         self._follower = Follower(None)
         self._actions: list[str] | None = None
@@ -140,10 +145,11 @@ class ScienceWorldEnv(TextEnv):
             self._drop()
             self._description = self._sim().load(task.type, variation, self.simplification)
         self._loaded = task
+        self._first = self._sim().look()
         path = catalogue.gold_paths().get((task.type, variation)) if self.simplification == "easy" else None
-        self._follower = Follower(path)
+        self._follower = Follower(path, room_of(self._first))
 
-    def _rewind(self, task: Task, history: Sequence[str], menu: tuple[str, int] | None) -> None:
+    def _rewind(self, task: Task, history: Sequence[_Deed], menu: tuple[str, int] | None) -> None:
         """Bring the simulator to the state after some actions, forward from the present where that is possible."""
         history = list(history)
         done = len(self._history)
@@ -151,9 +157,9 @@ class ScienceWorldEnv(TextEnv):
             self._load_task(task)
             done = 0
         if history[done:]:
-            self._sim().step(*history[done:])
-        for action in history[done:]:
-            self._note(action)
+            self._sim().step(*(action for action, _ in history[done:]))
+        for action, seen in history[done:]:
+            self._note(action, seen)
         self._menu = menu
 
     def _replay(self) -> None:
@@ -163,10 +169,11 @@ class ScienceWorldEnv(TextEnv):
         self._clear()
         self._rewind(task, history, menu)
 
-    def _note(self, action: str) -> None:
+    def _note(self, action: str, observation: str) -> None:
         """An action was carried out."""
-        self._history.append(action)
-        self._follower.saw(action)
+        seen = observation.partition("\n")[0][:100]
+        self._history.append((action, seen))
+        self._follower.saw(action, seen)
         self._menu = None
         self._actions = None
 
@@ -175,7 +182,7 @@ class ScienceWorldEnv(TextEnv):
     def _start(self, task: Task) -> Outcome:
         try:
             self._load_task(task)
-            return Outcome(self._sim().look())
+            return Outcome(self._first)
         except InfrastructureError:
             self._lose()
             raise
@@ -216,8 +223,9 @@ class ScienceWorldEnv(TextEnv):
             self._sim().leave_menu()
             self._menu = (action, reply.menu)
             return self._outcome_of(reply)
-        for word in sent:
-            self._note(word)
+        for word in sent[:-1]:
+            self._note(word, "")
+        self._note(sent[-1], reply.observation)
         outcome = self._outcome_of(reply)
         if reply.observation.startswith(_SWALLOWED):
             outcome.error = "not an answer to the open menu, which is closed now; time has passed"
@@ -260,10 +268,10 @@ class ScienceWorldEnv(TextEnv):
         text = _IDENTITY.sub("", objects) + goals + generator + repr(self._menu)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
-    def _save(self) -> tuple[tuple[str, ...], tuple[str, int] | None]:
+    def _save(self) -> tuple[tuple[_Deed, ...], tuple[str, int] | None]:
         return tuple(self._history), self._menu
 
-    def _load(self, task: Task, state: tuple[tuple[str, ...], tuple[str, int] | None]) -> None:
+    def _load(self, task: Task, state: tuple[tuple[_Deed, ...], tuple[str, int] | None]) -> None:
         self._lost = False
         try:
             try:

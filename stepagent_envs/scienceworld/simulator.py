@@ -43,8 +43,8 @@ JVM_FLAGS: tuple[str, ...] = (
 _UNWANTED_VARIABLES = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "CLASSPATH")
 HOST = Path(__file__).with_name("host.jar")
 """Our side of the bridge in the JVM, and quicker bodies for what the simulator spends its time on (see `java/`)."""
-HEAP = 128
-"""Bound of a JVM's heap in MiB: with half of it the simulator is a sixth slower, with twice as much no faster."""
+HEAP = 64
+"""Bound of a JVM's heap in MiB; with twice as much the simulator is no faster."""
 START_TIMEOUT = 60.0
 """Seconds that a JVM may take to start."""
 MAX_IDLE = 4

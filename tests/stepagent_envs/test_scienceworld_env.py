@@ -204,10 +204,52 @@ def test_expert_keeps_its_place_over_free_looks_and_is_silent_off_the_path(env: 
     here = env.snapshot()
     env.step(path.actions[0])
     assert env.expert_action() == path.actions[1]
-    env.step("wait")
+    env.restore(here)
+    env.step(next(action for action in env.admissible_actions() if action.startswith("pick up")))
     assert env.expert_action() is None
     env.restore(here)
     assert env.expert_action() == path.actions[0]
+
+
+def test_expert_leads_back_from_a_detour(env: ScienceWorldEnv) -> None:
+    """Moved away, looked around, opened and closed things: the way back is walked, and the path still solves."""
+    task = next(task for task in env.tasks("test") if task.type == "power-component")
+    path = catalogue.gold_paths()[task.type, task.metadata["variation"]]
+    _at(env, task.id, *path.actions[:2], "teleport to kitchen", "open fridge", "go to hallway")
+    here = env.snapshot()
+    back = []
+    while env.expert_action() != path.actions[2]:
+        back.append(env.expert_action())
+        env.step(back[-1])
+    assert back[:2] == ["teleport to kitchen", "close fridge"] and len(back) == 3
+    copy = pickle.loads(pickle.dumps(env))
+    assert copy.expert_action() == path.actions[2]
+    copy.close()
+    env.restore(here)
+    assert env.expert_action() == back[0]
+    while env.expert_action() is not None:
+        *_, info = env.step(env.expert_action())
+    assert info["success"]
+
+
+def test_follower_knows_what_it_can_undo() -> None:
+    path = GoldPath("t", 0, ("go to hall", "open box", "end"), 100, True)
+    follower = Follower(path, "attic")
+    follower.saw("go to hall", "You move to the hall.")
+    follower.saw("open door", "The door is already open.")
+    assert follower.on_path and follower.next() == "open box"
+    follower.saw("close door", "The door is now closed.")
+    assert not follower.on_path and follower.next() == "open door" and follower.next(menu="open door") is None
+    follower.saw("teleport to cellar", "You teleport to the cellar.")
+    assert follower.next() == "teleport to hall"
+    follower.saw("teleport to hall", "You teleport to the hall.")
+    follower.saw("open door", "The door is now open.")
+    assert follower.next() == "open box"
+    follower.saw("open box", "The box is now open.")
+    assert follower.next() == "end"
+    follower.saw("pour milk into hall", "You pour the milk into the hall.")
+    follower.saw("end", "")
+    assert follower.next() is None
 
 
 def test_follower_answers_the_paths_own_menu_and_skips_its_looks() -> None:
