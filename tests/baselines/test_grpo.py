@@ -36,7 +36,7 @@ def test_the_opposite_loss_or_anothers_reward_does_not_help(habits, toy_env, mon
             rl, "ppo_policy_loss", lambda new, old, a, *args, **settings: original(new, old, -a, *args, **settings)
         )
         negated = GRPO(GRPOConfig(**TOY)).train(copy_of(habits), toy_env, RunLog())
-    assert success(negated, toy_env) <= start
+    assert success(negated, toy_env) < start + GAIN / 2
     with monkeypatch.context() as patch:
         patch.setattr(grpo, "play", shuffling(grpo.play))
         shuffled = GRPO(GRPOConfig(**TOY)).train(copy_of(habits), toy_env, RunLog())
@@ -85,7 +85,7 @@ def test_the_reference_holds_the_policy_back(habits, toy_env):
     assert far[1] < far[0]
 
 
-@pytest.mark.parametrize("killed_at", [3, 18])
+@pytest.mark.parametrize("killed_at", [3, 8])
 def test_a_killed_run_resumes_to_the_weights_of_one_never_killed(habits, toy_env, tmp_path, killed_at):
     config = GRPOConfig(iterations=3, redraw=1)
     assert_resumes(lambda: GRPO(config), lambda: copy_of(habits), toy_env, tmp_path, killed_at)

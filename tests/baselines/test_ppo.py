@@ -42,7 +42,7 @@ def test_the_opposite_loss_or_anothers_reward_does_not_help(habits, toy_env, mon
             rl, "ppo_policy_loss", lambda new, old, a, *args, **settings: original(new, old, -a, *args, **settings)
         )
         negated = PPO(PPOConfig(**TOY, level=level)).train(copy_of(habits), toy_env, RunLog())
-    assert success(negated, toy_env) <= start
+    assert success(negated, toy_env) < start + GAIN / 2
     with monkeypatch.context() as patch:
         patch.setattr(ppo, "play", shuffling(ppo.play))
         shuffled = PPO(PPOConfig(**TOY, level=level)).train(copy_of(habits), toy_env, RunLog())
