@@ -22,7 +22,18 @@ from pathlib import Path
 from stepagent_envs.errors import InfrastructureError
 from stepagent_envs.scienceworld.bridge import Bridge, Refused
 
-__all__ = ["HEAP", "JVM_FLAGS", "Reply", "Simulator", "acquire", "close_idle", "jar_hash", "jar_path", "release"]
+__all__ = [
+    "HEAP",
+    "JVM_FLAGS",
+    "Reply",
+    "Simulator",
+    "acquire",
+    "close_idle",
+    "jar_hash",
+    "jar_path",
+    "limit",
+    "release",
+]
 
 JVM_FLAGS: tuple[str, ...] = (
     # Heat spreads in the order of identity hashes: a constant one makes equal runs equal.
@@ -47,6 +58,10 @@ HEAP = 64
 """Bound of a JVM's heap in MiB; with twice as much the simulator is no faster."""
 START_TIMEOUT = 60.0
 """Seconds that a JVM may take to start."""
+LIMIT = "STEPAGENT_SIMULATORS"
+"""Environment variable: how many simulators a process may have running (default: what half of the memory holds)."""
+RESIDENT = 160
+"""MiB that a simulator takes, its JVM included."""
 MAX_IDLE = 4
 """Idle JVMs kept for the next environment; further ones are closed when they are given back."""
 
@@ -242,12 +257,40 @@ _started: weakref.WeakSet[Simulator] = weakref.WeakSet()
 _idle: list[Simulator] = []
 
 
+def limit() -> int:
+    """How many simulators this process may have running.
+
+    Raises:
+        InfrastructureError: the environment variable `LIMIT` is no positive number.
+    """
+    wish = os.environ.get(LIMIT, "").strip()
+    if wish:
+        if not wish.isdecimal() or int(wish) == 0:
+            raise InfrastructureError(f"{LIMIT}={wish!r} is not a positive number")
+        return int(wish)
+    try:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # Windows
+        return 32
+    return max(2, memory // 2 // (RESIDENT << 20))
+
+
 def acquire(timeout: float = 60.0) -> Simulator:
-    """A running simulator of this process: an idle one, else a new one."""
+    """A running simulator of this process: an idle one, else a new one.
+
+    Raises:
+        InfrastructureError: there are as many as the `limit` allows, and none is idle.
+    """
     while True:
         with _lock:
             simulator = _idle.pop() if _idle else None
         if simulator is None:
+            running, most = sum(other.alive for other in list(_started)), limit()
+            if running >= most:
+                raise InfrastructureError(
+                    f"{running} simulators of this process are in use and {most} are allowed; close() environments "
+                    f"that are done with, or set {LIMIT} (each takes about {RESIDENT} MiB)"
+                )
             return Simulator(timeout)
         if simulator.alive:
             return simulator

@@ -223,6 +223,25 @@ def test_the_pool_reuses_and_is_bounded() -> None:
     assert not any(sim.alive for sim in held) and threading.active_count() <= threads
 
 
+def test_too_many_simulators_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    simulator.close_idle()
+    first, second = ScienceWorldEnv(admissible=False), ScienceWorldEnv(admissible=False)
+    observation, _ = first.reset(options=BOIL)
+    running = sum(sim.alive for sim in list(simulator._started))
+    monkeypatch.setenv("STEPAGENT_SIMULATORS", str(running))
+    with pytest.raises(InfrastructureError, match=r"close\(\).*STEPAGENT_SIMULATORS"):
+        second.reset(options=BOIL)
+    first.close()
+    assert second.reset(options=BOIL)[0] == observation, "the first one's simulator is idle now"
+    for wish in ("0", "many"):
+        monkeypatch.setenv("STEPAGENT_SIMULATORS", wish)
+        with pytest.raises(InfrastructureError, match="not a positive number"):
+            simulator.limit()
+    monkeypatch.delenv("STEPAGENT_SIMULATORS")
+    assert simulator.limit() >= 2
+    second.close()
+
+
 def test_a_missing_jar_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(simulator, "jar_path", lambda: tmp_path / "none.jar")
     with pytest.raises(InfrastructureError, match=r"did not start.*NoClassDefFound") as caught:
