@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import lzma
 import os
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -257,6 +259,22 @@ def test_tampering_with_the_row_is_refused(submission, toy_toml, kind):
     edit, message = RESULT_TAMPERING[kind]
     edit_result(submission, edit)
     refused(submission, toy_toml, message)
+
+
+def test_each_kind_of_tampering_is_refused_in_its_own_words(submission, toy_toml, tmp_path):
+    said: dict[str, str] = {}
+    for kinds, apply in ((EPISODE_TAMPERING, edit_episodes), (RESULT_TAMPERING, edit_result)):
+        for kind, (edit, _) in kinds.items():
+            folder = tmp_path / "tampered"
+            shutil.copytree(submission, folder)
+            apply(folder, edit)
+            with pytest.raises((VerifyError, StoreError)) as caught:
+                verify_submission(folder, toy_toml)
+            shutil.rmtree(folder)
+            words = re.sub(r"^\S*episodes\.jsonl:\d+: ", "", str(caught.value))
+            assert words not in said, f"{kind} and {said[words]}: {words}"
+            said[words] = kind
+    assert len(said) >= 50
 
 
 @pytest.mark.parametrize(
