@@ -149,3 +149,18 @@ def test_the_usual_training_sets_off_no_alarm(habits, toy_env):
     log = RunLog()
     StepAgentImplicit(StepAgentImplicitConfig(eval_every=1)).train(copy_of(habits), toy_env, log)
     assert log.alarms == {}
+
+
+def test_a_resumed_run_remembers_its_metrics_and_mends_a_line_that_was_cut_off(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    whole = json.dumps({"kind": "eval", "round": 0, "score": 0.8, "episodes": 100}) + "\n"
+    (folder / "metrics.jsonl").write_text(whole + '{"kind": "round", "rou')
+    log = RunLog(folder, resume=True, say=lambda line: None)
+    log.metrics("resume", round=0)
+    log.metrics("eval", round=1, score=0.3, episodes=100)
+    log.close()
+    assert "at the start it was 0.800" in log.alarms["worse_than_start"]
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["kind"] for line in lines] == ["eval", "resume", "eval", "alarm"]
