@@ -315,7 +315,9 @@ def improve(
                 learner.end(processes, size)
                 updates += 1
     model.eval()
-    return {"updates": updates, **{name: total / max(1, updates) for name, total in learner.sums.items()}}
+    if not updates:  # the budget was used up while playing
+        return {"updates": 0}
+    return {"updates": updates, **{name: total / updates for name, total in learner.sums.items()}}
 
 
 def _vocabulary(policy: LMPolicy) -> int:
