@@ -143,7 +143,7 @@ def test_bfloat16_and_gradient_checkpointing(bpe, tmp_path):
         model, _ = load_model(tmp_path, ModelConfig(gradient_checkpointing=checkpointing))
         model.train()
         passes: list[int] = []
-        model.base_model.layers[0].mlp.register_forward_hook(lambda *_, passes=passes: passes.append(1))
+        model.base_model.layers[0].mlp.register_forward_pre_hook(lambda *_, passes=passes: passes.append(1))
         logits_at(model, ids, rows, places).log_softmax(-1)[:, 7].sum().backward()
         assert len(passes) == 1 + checkpointing  # computed again on the way back
         gradients.append(model.get_input_embeddings().weight.grad)
