@@ -297,15 +297,17 @@ def _traces_check(path: Where, /, data: str | None = None) -> None:
 
 
 def bench(argv: list[str]) -> None:
-    """Measure a world's speed and memory, beside the original engine where it is installed."""
+    """Measure a world's speed and memory, beside the original engine where it is installed; or training's speed."""
+    modules = {**{world: f"stepagent_envs.{world}.bench" for world in WORLDS}, "training": "baselines.bench"}
     if not argv or argv[0] in ("-h", "--help"):
-        _console.print(f"usage: stepagent bench {{{','.join(WORLDS)}}} [options]; `stepagent bench WORLD --help`")
+        _console.print(f"usage: stepagent bench {{{','.join(modules)}}} [options]; `stepagent bench WHAT --help`")
         sys.exit(0 if argv else 2)
-    if argv[0] not in WORLDS:
-        raise TaskError(f"no world {argv[0]!r}; {did_you_mean(argv[0], WORLDS)}")
-    module = importlib.import_module(f"stepagent_envs.{argv[0]}.bench")
+    if argv[0] not in modules:
+        raise TaskError(f"no world {argv[0]!r}; {did_you_mean(argv[0], modules)}")
+    module = importlib.import_module(modules[argv[0]])
     rows = tyro.cli(module.bench, args=argv[1:], prog=f"stepagent bench {argv[0]}")
-    table = Table("what", "ours", "original", "ratio", title=f"stepagent bench {' '.join(argv)}")
+    other = getattr(module, "OTHER", "original")
+    table = Table("what", "ours", other, "ratio", title=f"stepagent bench {' '.join(argv)}")
     for row in rows:
         table.add_row(*(escape(str(cell)) for cell in row))
     _console.print(table)
