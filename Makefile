@@ -20,7 +20,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 setup: $(VENV)/.ready  ## make .venv with everything that tests and training need
 
 leaderboard: setup  ## train and judge small agents on the three built-in worlds, print the table, write the page
-	$(BIN)/python -m leaderboard quick
+	$(BIN)/python -m leaderboard experiment quick
 
 test: setup  ## run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile

@@ -1,4 +1,4 @@
-"""The quick job: trains once, resumes, and says when a checkpoint is of another recipe. Needs torch."""
+"""Experiments: trainings happen once, wait for what they start from, and say when a recipe changed. Needs torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from algorithms.stepagent.implicit import StepAgentImplicitConfig
 from baselines import recipes
 from leaderboard import training
 from leaderboard.benchmark import load_benchmark, restrict
-from leaderboard.quick import quick_jobs
+from leaderboard.experiments import EXPERIMENTS, experiment, jobs
 from stepagent_envs.errors import StepAgentError
 
 
@@ -58,12 +58,33 @@ def test_a_training_that_starts_from_another_waits_for_it(tmp_path, monkeypatch)
         training.train_all(loop, said.append)
 
 
-def test_every_learner_of_the_quick_job_has_a_recipe_for_every_world(tmp_path):
-    jobs = quick_jobs("quick-v1", tmp_path)
-    assert {job.algorithm for job in jobs} == {"sft", "eto", "stepagent-implicit", "stepagent-inverse"}
-    for job in jobs:
-        assert (job.algorithm, job.section.env_id) in recipes.RECIPES
-        assert (job.init is None) == (job.algorithm == "sft")
+@pytest.mark.parametrize("name", list(EXPERIMENTS))
+def test_every_learner_has_a_recipe_its_seed_and_its_start(name, tmp_path):
+    plan = experiment(name)
+    benchmark = load_benchmark(plan.benchmark)
+    found = jobs(plan, benchmark, tmp_path)
+    made: set[object] = set()
+    for job in found:
+        assert job.init is None or job.init in made, "the checkpoint it starts from is made before it"
+        made.add(job.folder)
+    worlds = {section.env_id for section in benchmark.worlds}
+    assert len(found) == len(made) == len(plan.learners) * len(benchmark.seeds) * len(worlds)
+    assert {job.config.seed for job in found} == set(benchmark.seeds)
+    assert {job.section.world for job in found if job.algorithm == "sft"} == {s.world for s in benchmark.worlds}
+
+
+def test_learners_that_start_alike_get_equal_budgets(tmp_path):
+    plan = dataclasses.replace(
+        experiment("quick"), limits={"StepAgent-WebShop-v0": {"max_tokens": 5000, "max_env_steps": 700}}
+    )
+    for job in jobs(plan, load_benchmark("quick-v1"), tmp_path):
+        limited = job.section.world == "webshop" and job.init is not None
+        assert (job.config.max_env_steps == 700) == limited
+
+
+def test_an_unknown_experiment_is_named():
+    with pytest.raises(StepAgentError, match="did you mean 'quick'"):
+        experiment("quik")
 
 
 def test_worlds_train_side_by_side_and_an_error_reaches_the_owner(tmp_path):
