@@ -1,9 +1,11 @@
 package stepagent;
 
+import java.io.BufferedInputStream;
 import java.io.BufferedOutputStream;
 import java.io.DataInputStream;
 import java.io.DataOutputStream;
 import java.io.FileDescriptor;
+import java.io.FileInputStream;
 import java.io.FileOutputStream;
 import java.io.IOException;
 import java.io.OutputStream;
@@ -13,7 +15,6 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.Set;
 import java.util.concurrent.Callable;
-import java.util.concurrent.SynchronousQueue;
 import scala.Tuple3;
 import scala.collection.immutable.Map;
 import scala.reflect.ClassTag;
@@ -43,45 +44,38 @@ public final class Host {
 
     private Host() {}
 
-    /** Serve until standard input ends. */
+    /** Serve until standard input ends, or the process that asks does: it may end while an action is carried out. */
     public static void main(String[] arguments) throws Exception {
+        ProcessHandle.current().parent().ifPresent(
+                owner -> owner.onExit().thenRun(() -> Runtime.getRuntime().halt(0)));
+        var in = new DataInputStream(new BufferedInputStream(new FileInputStream(FileDescriptor.in), 1 << 16));
         var out = new DataOutputStream(new BufferedOutputStream(new FileOutputStream(FileDescriptor.out), 1 << 16));
         var nowhere = new PrintStream(OutputStream.nullOutputStream());
         System.setOut(nowhere);
         System.setErr(nowhere);
-        var requests = new SynchronousQueue<String[]>();
-        var reader = new Thread(() -> read(new DataInputStream(System.in), requests));
-        reader.setDaemon(true);
-        reader.start();
         useOwnGenerator();
         var host = new Host();
-        send(out, 1, new String[] {"ready"});
+        send(out, 1, texts("ready"));
         while (true) {
-            String[] request = requests.take();
-            String[] answer;
-            int good = 1;
+            String[] request = read(in);
             try {
-                answer = host.answer(request);
+                send(out, 1, host.answer(request));
             } catch (Throwable error) {
-                good = 0;
-                answer = new String[] {error.toString()};
+                send(out, 0, texts(error));
             }
-            send(out, good, answer);
         }
     }
 
-    /** Read on while a request is served: the end of the input ends the process at once, whatever it does. */
-    private static void read(DataInputStream in, SynchronousQueue<String[]> requests) {
+    private static String[] read(DataInputStream in) {
         try {
-            while (true) {
-                var request = new String[in.readInt()];
-                for (int i = 0; i < request.length; i++) {
-                    request[i] = new String(in.readNBytes(in.readInt()), StandardCharsets.UTF_8);
-                }
-                requests.put(request);
+            var request = new String[in.readInt()];
+            for (int i = 0; i < request.length; i++) {
+                request[i] = new String(in.readNBytes(in.readInt()), StandardCharsets.UTF_8);
             }
-        } catch (IOException | InterruptedException | RuntimeException error) {
+            return request;
+        } catch (IOException error) {
             Runtime.getRuntime().halt(0);
+            throw new IllegalStateException(error);
         }
     }
 
