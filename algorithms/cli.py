@@ -97,7 +97,9 @@ def _train(name: str, arguments: list[str], processes: Processes) -> int:
         if first:
             trained.save(run.out / "policy")
             sys.stdout.write(_summary(log, run.out))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Exception) as error:
+        if not _is_interrupt(error):
+            raise
         if first:
             sys.stderr.write(_interrupted(name, run.out))
         return 130
@@ -239,6 +241,13 @@ def _summary(log: RunLog, out: Path) -> str:
         lines.append(f"{best}, after round {at['best_round']} of {at['round']}, whose weights are the result")
     lines += [f"alarm {rule}: {message}" for rule, message in log.alarms.items()]
     return "\n".join([*lines, f"policy: {out / 'policy'}", f"metrics: {out / 'metrics.jsonl'}", ""])
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    """Whether an error is Ctrl-C, or came of it (a file writer that is stopped in its midst raises one of its own)."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
 
 
 def _interrupted(name: str, out: Path) -> str:

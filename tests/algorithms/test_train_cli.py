@@ -132,16 +132,28 @@ def test_a_run_killed_at_random_and_resumed_ends_with_the_weights_of_one_never_k
     time.sleep(0.2 * random.random())
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    done = len(records(cut, "round"))
+    done, saved = len(records(cut, "round")), (cut / "state.pt").is_file()
     assert done < rounds and not (cut / "policy").exists()
     assert main([name, "--out", str(cut), "--resume", "--quiet"]) == 0
     assert main([name, *ENV, "--out", str(whole), *settings]) == 0
     assert weights(cut) == weights(whole), f"killed after {done} rounds"
     assert records(cut, "round")[-1]["round"] == rounds
-    assert len(records(cut, "resume")) == 1
+    assert len(records(cut, "resume")) == saved  # one killed before its first checkpoint begins again
     for key in ("step", "tokens", "env_steps", "loss", "agreement"):
         last = [run[-1].get(key) for run in (records(cut, "round"), records(whole, "round"))]
         assert last[0] == last[1], key
+
+
+def test_an_interrupt_that_something_else_turned_into_an_error_is_still_one(tmp_path, monkeypatch, capsys):
+    def save(self):
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise RuntimeError("unexpected pos 64 vs 0")  # what torch.save does
+
+    monkeypatch.setattr("algorithms.training.Trainer.save", save)
+    assert main(["sft", *ENV, "--out", str(tmp_path / "run"), *SMALL]) == 130
+    assert "there is no checkpoint yet, begin again with: stepagent train sft" in capsys.readouterr().err
 
 
 def test_ctrl_c_says_how_to_go_on(tmp_path):
@@ -151,5 +163,5 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
     wait_for_rounds(process, out, 2)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 130, error
     assert error == f"stepagent train: interrupted; go on with: stepagent train sft --out {out} --resume\n"
