@@ -176,10 +176,12 @@ def _preferences(policy: LMPolicy, env: EnvSpec, updates: int) -> list[Row]:
         found = inspect(trainer.sampler(1.0), trainer.play, tasks)
         pairs = list(zip(expert, own, strict=True))
         trajectories = pair_batches(pairs, policy.prompt, config.batch_tokens)
-        eto, _ = _prefer(trainer, trajectories, pair_logprobs)
+        seconds = _prefer(trainer, trajectories, pair_logprobs)
+        eto = sum(batch.tokens for batch in trajectories) / seconds
         groups = group_by_length(found.items, config.batch_tokens)
         states = [branch_batch([found.items[i] for i in group]) for group in groups]
-        implicit, seconds = _prefer(trainer, states, both_sides)
+        seconds = _prefer(trainer, states, both_sides)
+        implicit = sum(map(len, found.items)) / seconds
     rows = []
     whole = [(_joined(better, policy), _joined(worse, policy)) for better, worse in pairs]
     theirs = _trl("DPO", policy, whole, round(len(pairs) / len(trajectories)), updates)
@@ -193,14 +195,13 @@ def _preferences(policy: LMPolicy, env: EnvSpec, updates: int) -> list[Row]:
     return rows
 
 
-def _prefer(trainer: Trainer, made: Sequence[Any], logprobs: Callable[[Any, Any], PairLogprobs]) -> tuple[float, float]:
-    """One epoch, the reference included: tokens per CPU second, and those seconds."""
+def _prefer(trainer: Trainer, made: Sequence[Any], logprobs: Callable[[Any, Any], PairLogprobs]) -> float:
+    """CPU seconds of one epoch, the reference included."""
     reference = frozen_copy(trainer.policy.model)
     prefer(trainer, reference, made[:1], logprobs, beta=0.1, nll_weight=0.0, epochs=1)  # warm up
     started = time.process_time()
     prefer(trainer, reference, made, logprobs, beta=0.1, nll_weight=0.0, epochs=1)
-    seconds = time.process_time() - started
-    return sum(batch.tokens for batch in made) / seconds, seconds
+    return time.process_time() - started
 
 
 def _joined(trace: Trace, policy: LMPolicy) -> Tokens:
@@ -234,6 +235,7 @@ def _trl(
     try:
         import datasets
         import trl
+        from transformers.trainer_callback import PrinterCallback
     except ImportError:
         return None
     base, settings = getattr(trl, f"{kind}Trainer"), getattr(trl, f"{kind}Config")
@@ -278,6 +280,7 @@ def _trl(
             model, args=arguments, processing_class=policy.tokenizer, data_collator=collate,
             train_dataset=datasets.Dataset(table, fingerprint=kind), **known,
         )  # fmt: skip
+        trainer.remove_callback(PrinterCallback)
         trainer.train()
     # A batch is collated one update ahead; the first update warms up, and the last one's end is not seen.
     return sum(read[1 : updates + 1]) / (times[updates + 1] - times[1])
