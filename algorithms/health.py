@@ -205,7 +205,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "worse_than_start", "eval", _worse,
-        "The training does harm. (The weights of the best evaluation are the result, so nothing is lost.)",
+        "The training does harm. (With keep_best the weights of the best evaluation are the result.)",
         "a smaller lr, or the advice of another alarm; patience ends such a run early",
     ),
 )  # fmt: skip

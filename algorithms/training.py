@@ -86,8 +86,10 @@ class TrainingConfig(AlgorithmConfig):
     eval_tasks: int | None = 100
     """How many of its tasks, the first ones; None: all."""
     patience: int | None = None
-    """Stop after so many evaluations without a better score; None: never. Where there are evaluations, the weights of
-    the best one are the result."""
+    """Stop after so many evaluations without a better score; None: never."""
+    keep_best: bool = True
+    """Where there are evaluations, the weights of the best one are the result (False: the last weights; few evaluation
+    tasks choose by chance)."""
     save_every: int = 1
     """Rounds between two checkpoints to resume from; 0: none."""
 
@@ -194,7 +196,7 @@ class Trainer:
         assert self._torch_state is not None
         torch.set_rng_state(self._torch_state)
         if kind is None:
-            if self._best is not None:
+            if self._best is not None and self.config.keep_best:
                 self.policy.model.load_state_dict(self._best["weights"])
             self.policy.model.eval()
             self.policy.forget()

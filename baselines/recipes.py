@@ -75,7 +75,8 @@ def _learners(env_id: str, tasks: int, **common: Any) -> dict[tuple[str, str], A
     return {(name, env_id): config for name, config in configs.items()}
 
 
-_COMMON = {"threads": 1, "max_minutes": 5.0, "eval_every": 2}
-RECIPES |= _learners(ALFWORLD, 60, eval_tasks=30, num_envs=16, **_COMMON)
-RECIPES |= _learners(WEBSHOP, 60, eval_tasks=40, num_envs=16, **_COMMON)
-RECIPES |= _learners(SCIENCEWORLD, 16, eval_tasks=10, num_envs=4, **_COMMON)
+# A few tasks are enough for a curve, not for a choice among checkpoints.
+_COMMON = {"threads": 1, "max_minutes": 5.0, "keep_best": False}
+RECIPES |= _learners(ALFWORLD, 60, eval_every=2, eval_tasks=16, num_envs=16, **_COMMON)
+RECIPES |= _learners(WEBSHOP, 60, eval_every=2, eval_tasks=24, num_envs=16, **_COMMON)
+RECIPES |= _learners(SCIENCEWORLD, 16, eval_every=2, eval_tasks=8, num_envs=4, **_COMMON)

@@ -82,9 +82,10 @@ def test_budgets_end_a_run_and_are_counted(habits, toy_env):
     assert 4000 <= last["tokens"] < 4600
 
 
-def test_patience_ends_a_run_and_the_best_weights_are_the_result(habits, toy_env):
+@pytest.mark.parametrize("keep_best", [True, False])
+def test_patience_ends_a_run_and_the_best_weights_are_the_result(habits, toy_env, keep_best):
     policy = copy_of(habits)
-    config = TrainingConfig(eval_every=1, eval_tasks=30, patience=2)
+    config = TrainingConfig(eval_every=1, eval_tasks=30, patience=2, keep_best=keep_best)
     before = {name: value.clone() for name, value in policy.model.state_dict().items()}
     log = RunLog()
     with Trainer("worse", policy, toy_env, config, log) as trainer:
@@ -93,7 +94,8 @@ def test_patience_ends_a_run_and_the_best_weights_are_the_result(habits, toy_env
                 for parameter in policy.model.parameters():
                     parameter.mul_(0.0)
     assert [r["round"] for r in log.records if r["kind"] == "eval"] == [0, 1, 2]
-    assert all(torch.equal(before[name], value) for name, value in policy.model.state_dict().items())
+    kept = all(torch.equal(before[name], value) for name, value in policy.model.state_dict().items())
+    assert kept == keep_best
 
 
 def test_what_cannot_work_is_said_at_once():
