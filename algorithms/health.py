@@ -63,7 +63,15 @@ def _not_finite(records: Records) -> str | None:
     return f"{broken[0]} is {now[broken[0]]}" if broken else None
 
 
+def _of_one_length(records: Records) -> Records:
+    """The latest records whose sequences were cut at the same length: losses of short and long ones do not compare."""
+    limit = records[-1].get("sequence_limit")
+    first = next((i + 1 for i in reversed(range(len(records))) if records[i].get("sequence_limit") != limit), 0)
+    return records[first + 1 :] if first else records  # the round of the change holds both
+
+
 def _loss_grows(records: Records) -> str | None:
+    records = _of_one_length(records)
     for name in ("nll", "loss"):
         values = _past(records, name)
         # Losses that are likelihoods or preferences are above 0; those of policy gradients lie around it.

@@ -180,6 +180,9 @@ class _Fit:
             rate = (trainer.tokens - before) / max(trainer.seconds - started, 1e-9)
             lr = trainer.optimizers["policy"][0].param_groups[0]["lr"]
             trainer.record(loss=loss / predicted, accuracy=correct / predicted, lr=lr, tokens_per_second=round(rate))
+            if config.length_warmup:
+                stage = _stage(self._done(), config.length_warmup)
+                trainer.record(sequence_limit=None if stage is None else SHORT * 2**stage)
 
     def _done(self) -> float:
         """How far the training is, by whichever of its limits comes first. Tokens count without padding."""

@@ -94,6 +94,13 @@ def test_what_is_done_again_after_a_resumption_is_not_held_against_the_run():
     assert health.check({"kind": "round", "round": 3, "loss": 1.8})[0][0] == "loss_grows"
 
 
+def test_losses_of_sequences_of_other_lengths_are_not_compared():
+    health = Health()
+    for loss, limit in ((0.01, 128), (0.5, 256), (2.9, 256), (3.0, None), (3.5, None)):
+        assert health.check({"kind": "round", "loss": loss, "sequence_limit": limit}) == []
+    assert health.check({"kind": "round", "loss": 9.0, "sequence_limit": None})[0][0] == "loss_grows"
+
+
 def test_an_alarm_is_said_once_and_written_each_time(tmp_path, capsys):
     log = RunLog(tmp_path / "run")
     for number, clipped in enumerate((0.1, 0.6, 0.8), 1):
