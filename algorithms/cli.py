@@ -238,7 +238,8 @@ def _summary(log: RunLog, out: Path) -> str:
         lines.append(f"trained: {at['round']} rounds, {counts}, {at['train_seconds']:.0f} s")
     if "score" in at:
         best = f"{at['split']}: success {at['success']:.3f}, score {at['score']:.3f} over {at['episodes']} episodes"
-        lines.append(f"{best}, after round {at['best_round']} of {at['round']}, whose weights are the result")
+        result = "whose weights are the result" if at["kept"] else "but the last weights are the result"
+        lines.append(f"{best}, after round {at['best_round']} of {at['round']}, {result}")
     lines += [f"alarm {rule}: {message}" for rule, message in log.alarms.items()]
     return "\n".join([*lines, f"policy: {out / 'policy'}", f"metrics: {out / 'metrics.jsonl'}", ""])
 

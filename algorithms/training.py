@@ -204,7 +204,7 @@ class Trainer:
             self.log.summary = self._counts()
             if self._best is not None:
                 best = {name: value for name, value in self._best.items() if name not in ("weights", "round")}
-                self.log.summary |= {**best, "best_round": self._best["round"]}
+                self.log.summary |= {**best, "best_round": self._best["round"], "kept": self.config.keep_best}
 
     def rounds(self, number: int | None = None, done: Callable[[], float] | None = None) -> Iterator[int]:
         """Count rounds until the number, a budget or the patience is used up; after each: evaluate, report, save.
@@ -480,7 +480,7 @@ def _read_state(path: Path, name: str, config: TrainingConfig, device: Any) -> d
     if found != name:
         raise ConfigError(f"{path}: a checkpoint of {found}, this is {name}")
     now = config.to_dict()
-    differ = [key for key in now if now[key] != saved.get(key) and key not in MAY_CHANGE]
+    differ = [key for key in now if key in saved and now[key] != saved[key] and key not in MAY_CHANGE]
     if differ:
         key = differ[0]
         raise ConfigError(
