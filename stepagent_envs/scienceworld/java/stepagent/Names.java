@@ -8,6 +8,8 @@ import java.util.Map;
 import java.util.concurrent.Callable;
 import java.util.regex.Pattern;
 import scala.Tuple4;
+import scala.collection.Iterator;
+import scala.collection.immutable.Set;
 import scienceworld.input.InputParser;
 import scienceworld.input.InputParser$;
 import scienceworld.objects.agent.Agent;
@@ -59,10 +61,38 @@ public final class Names {
         Map<Long, String[]> known = KNOWN.computeIfAbsent(perspective.uuid(), key -> new HashMap<>());
         String[] names = known.get(object.uuid());
         if (names == null) {
-            names = (String[]) REFERENTS.invokeExact(parser, object, perspective);
+            names = plain(object.getReferentsWithContainers(perspective));
+            if (names == null) {
+                names = (String[]) REFERENTS.invokeExact(parser, object, perspective);
+            }
             known.put(object.uuid(), names);
         }
         return names;
+    }
+
+    /** The names as they are, in their order; null where one would have to be changed. */
+    private static String[] plain(Set<String> names) {
+        var made = new String[names.size()];
+        Iterator<String> all = names.iterator();
+        for (int i = 0; i < made.length; i++) {
+            made[i] = all.next();
+            if (!plain(made[i])) {
+                return null;
+            }
+        }
+        return made;
+    }
+
+    /** It has no capitals, no surplus blanks and no articles. */
+    private static boolean plain(String name) {
+        for (int i = 0; i < name.length(); i++) {
+            char letter = name.charAt(i);
+            if (letter < ' ' || letter > '~' || letter >= 'A' && letter <= 'Z') {
+                return false;
+            }
+        }
+        String text = " " + name + " ";
+        return !(text.contains("  ") || text.contains(" a ") || text.contains(" an ") || text.contains(" the "));
     }
 
     public static String[] tokenize(InputParser$ parser, String text) {
