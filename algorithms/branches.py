@@ -51,6 +51,7 @@ class BranchedBatch:
         expert_tokens: shape (S,): number of tokens of the expert's action.
         state, expert_end, novice_end: shape (S, 2), row and place: of the last token before the action, and of the last
             token of each side's action.
+        tokens: how many there are, without padding.
     """
 
     ids: torch.Tensor
@@ -64,11 +65,7 @@ class BranchedBatch:
     state: torch.Tensor
     expert_end: torch.Tensor
     novice_end: torch.Tensor
-
-    @property
-    def tokens(self) -> int:
-        """Tokens that a pass reads, padding included."""
-        return self.ids.numel()
+    tokens: int
 
 
 def branch_batch(items: Sequence[Branched]) -> BranchedBatch:
@@ -124,6 +121,7 @@ def branch_batch(items: Sequence[Branched]) -> BranchedBatch:
         torch.tensor(states),
         torch.where(expert_trunk.unsqueeze(1), at_trunk, at_branch),
         torch.where(expert_trunk.unsqueeze(1), at_branch, at_trunk),
+        sum(len(item) for item in items),
     )
 
 

@@ -30,7 +30,7 @@ RECIPES: dict[tuple[str, str], AlgorithmConfig] = {
         optimizer="muon",
         lr=3e-3,
         epochs=2,
-        max_tokens=900_000,
+        max_tokens=700_000,
         max_minutes=6,
         threads=1,
     ),
@@ -39,7 +39,7 @@ RECIPES: dict[tuple[str, str], AlgorithmConfig] = {
         lr=4e-3,
         epochs=2,
         length_warmup=0.5,
-        max_tokens=500_000,
+        max_tokens=400_000,
         max_minutes=5,
         threads=1,
         # Every page says the goal itself, and the first results of a page are the ones that count.
@@ -51,7 +51,7 @@ RECIPES: dict[tuple[str, str], AlgorithmConfig] = {
         num_traces=100,
         epochs=12,
         length_warmup=0.3,
-        max_tokens=400_000,
+        max_tokens=300_000,
         max_minutes=5,
         threads=1,
         prompt=PromptConfig(repeat_goal=False),  # goals are longer than most observations

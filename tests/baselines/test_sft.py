@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 import torch
@@ -31,11 +29,9 @@ def success(policy, toy_env, n=60):
     return np.mean([episode.trace.success for episode in episodes])
 
 
-def test_sft_comes_near_the_optimum_in_seconds_and_random_does_not(toy_env, toy_traces):
-    started = time.perf_counter()
+def test_sft_comes_near_the_optimum_and_random_does_not(toy_env, toy_traces):
     policy = SFT(LEARN).fit(None, toy_traces, RunLog())
     assert success(policy, toy_env) >= 0.95
-    assert time.perf_counter() - started < 30
     assert success(make_agent("random"), toy_env) < 0.3
     assert success(make_agent("expert"), toy_env) == success(make_agent("oracle"), toy_env) == 1.0
 
