@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-import time
 from typing import Any, ClassVar
 
 import gymnasium as gym
@@ -120,10 +119,8 @@ def test_it_does_not_learn_when_the_reward_is_turned_round() -> None:
 
 def test_it_learns_the_toy_world(toy_env: EnvSpec) -> None:
     choice = ChoiceConfig(max_actions=8, state_dim=128, action_dim=64)  # the goal is no word: 1 task in 3 stays out
-    started = time.perf_counter()
     policy = SB3PPO(SB3PPOConfig(total_steps=12_288, choice=choice, threads=1)).train(None, toy_env, RunLog())
     assert success(policy, toy_env, "test") > 0.25 > 0.1 > success(make_agent("random"), toy_env, "test")
-    assert time.perf_counter() - started < 120
 
 
 def test_the_policy_sees_what_the_wrapped_env_shows(trained: tuple[ChoicePolicy, RunLog]) -> None:
