@@ -75,7 +75,9 @@ def train(job: TrainJob, say: Say = lambda line: None, report: Report | None = N
     verb = "going on with" if resume else "training"
     say(f"{verb} {job.algorithm} on {section.world} ({section.train_splits[0]} split)")
     log = RunLog(part / "training", progress=report or False, resume=resume, say=say)
-    settings: dict[str, Any] = {k: v for k, v in section.settings.items() if k != "max_steps"}
+    settings: dict[str, Any] = dict(section.settings)
+    if job.init is None:  # who only imitates may see how long tasks end; who plays is bound by the benchmark's limit
+        settings.pop("max_steps", None)
     try:
         start = None if job.init is None else load_policy(job.init)
         env = EnvSpec(section.env_id, settings, section.train_splits[0])
