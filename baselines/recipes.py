@@ -30,7 +30,7 @@ RECIPES: dict[tuple[str, str], AlgorithmConfig] = {
         optimizer="muon",
         lr=3e-3,
         epochs=2,
-        max_tokens=700_000,
+        max_tokens=600_000,
         max_minutes=6,
         threads=1,
     ),
@@ -39,7 +39,7 @@ RECIPES: dict[tuple[str, str], AlgorithmConfig] = {
         lr=4e-3,
         epochs=2,
         length_warmup=0.5,
-        max_tokens=400_000,
+        max_tokens=330_000,
         max_minutes=5,
         threads=1,
         # Every page says the goal itself, and the first results of a page are the ones that count.
@@ -51,7 +51,7 @@ RECIPES: dict[tuple[str, str], AlgorithmConfig] = {
         num_traces=100,
         epochs=12,
         length_warmup=0.3,
-        max_tokens=300_000,
+        max_tokens=250_000,
         max_minutes=5,
         threads=1,
         prompt=PromptConfig(repeat_goal=False),  # goals are longer than most observations
@@ -62,7 +62,7 @@ RECIPES: dict[tuple[str, str], AlgorithmConfig] = {
 
 
 def _learners(env_id: str, size: int, **common: Any) -> dict[tuple[str, str], AlgorithmConfig]:
-    """What starts from an SFT checkpoint: about 150,000 tokens through the optimiser and half a minute each.
+    """What starts from an SFT checkpoint: at most 100,000 tokens through the optimiser and half a minute each.
 
     Args:
         env_id: the world.
@@ -71,11 +71,11 @@ def _learners(env_id: str, size: int, **common: Any) -> dict[tuple[str, str], Al
     """
     configs = {
         "rft": RFTConfig(iterations=1, num_tasks=3 * size, explorations_per_task=2, epochs=2, lr=3e-4, **common),
-        "eto": ETOConfig(iterations=2, num_tasks=2 * size, epochs=1, lr=2e-4, beta=0.3, nll_weight=0.3, **common),
+        "eto": ETOConfig(iterations=2, num_tasks=2 * size, epochs=1, batch_pairs=4, lr=2e-4, beta=0.3, **common),
         "ppo": PPOConfig(iterations=4, num_tasks=3 * size, value_warmup=1, lr=1e-4, **common),
         "grpo": GRPOConfig(iterations=4, num_tasks=size, group_size=4, lr=1e-4, **common),
         "gigpo": GiGPOConfig(iterations=4, num_tasks=size, group_size=4, lr=1e-4, **common),
-        "stepagent-implicit": StepAgentImplicitConfig(cycles=4, num_tasks=5 * size, lr=3e-4, **common),
+        "stepagent-implicit": StepAgentImplicitConfig(cycles=4, num_tasks=4 * size, lr=2e-4, nll_weight=1.0, **common),
         "stepagent-inverse": StepAgentInverseConfig(
             cycles=4, num_tasks=3 * size, epochs=1, discriminator_epochs=2, lr=3e-4, **common
         ),
@@ -84,7 +84,7 @@ def _learners(env_id: str, size: int, **common: Any) -> dict[tuple[str, str], Al
 
 
 # A few tasks are enough for a curve, not for a choice among checkpoints.
-_COMMON = {"threads": 1, "max_tokens": 150_000, "max_minutes": 2.0, "keep_best": False, "eval_every": 2}
+_COMMON = {"threads": 1, "max_tokens": 100_000, "max_minutes": 2.0, "keep_best": False, "eval_every": 2}
 RECIPES |= _learners(ALFWORLD, 8, eval_tasks=16, num_envs=16, **_COMMON)
 RECIPES |= _learners(WEBSHOP, 8, eval_tasks=24, num_envs=16, **_COMMON)
 RECIPES |= _learners(SCIENCEWORLD, 2, eval_tasks=4, num_envs=4, **_COMMON)

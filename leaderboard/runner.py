@@ -24,7 +24,7 @@ __all__ = ["RETRIES", "Monitor", "RunOptions", "decoding_class", "run_benchmark"
 RETRIES = 2
 """How often an episode is played again after the infrastructure failed."""
 
-BATCHES = {"StepAgent-ScienceWorld-v0": (4, 4, "thread")}
+BATCHES = {"StepAgent-ScienceWorld-v0": (2, 2, "thread")}
 """Env id -> (num_envs, env_workers, worker_kind) where the usual 16 envs in one process do not suit: each ScienceWorld
 env has a simulator process of its own, which takes memory and time to start and is waited for in a thread."""
 
