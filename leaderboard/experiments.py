@@ -6,25 +6,29 @@ Everything is resumed: a checkpoint that is there is not made again, an episode 
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from leaderboard.agents import AgentSpec
 from leaderboard.benchmark import load_benchmark
 from leaderboard.board import Board
 from leaderboard.errors import AgentError
-from leaderboard.executors import Processes
-from leaderboard.progress import Bars
+from leaderboard.protocol import plan as plan_episodes
 from leaderboard.report import write_report
-from leaderboard.runner import RunOptions, run_benchmark
-from leaderboard.schema import Benchmark, Section
+from leaderboard.runner import Monitor, RunOptions, run_benchmark
+from leaderboard.schema import Benchmark, EpisodeRecord, Section
 from leaderboard.training import TrainJob, train_all
 from stepagent_envs.errors import did_you_mean
 
-__all__ = ["EXPERIMENTS", "Experiment", "Learner", "experiment", "jobs", "run"]
+__all__ = ["EXPERIMENTS", "Experiment", "Learner", "experiment", "jobs", "judge_all", "run"]
 
 START = "sft"
 Say = Callable[[str], None]
@@ -132,12 +136,62 @@ def run(name: str, out: Path, workers: int = 0, say: Say = lambda line: None) ->
     for learner in plan.learners:
         rows[learner.row] = AgentSpec((checkpoints / learner.row).as_posix() + "/{seed}/{world}", {"threads": 1})
     learned = {learner.row for learner in plan.learners}
-    for row, agent in rows.items():
-        trained_on = "expert traces and episodes of each world's train split" if row in learned else None
-        options = RunOptions(executor=Processes(workers), name=row, trained_on=trained_on)
-        with Bars(row) as bars:
-            run_benchmark(benchmark, agent, runs / row, options, bars)
+    judge_all(benchmark, rows, learned, runs, workers)
     return write_report([runs], runs / "site", expert=True, say=say)
+
+
+def judge_all(benchmark: Benchmark, rows: Mapping[str, AgentSpec], learned: set[str], runs: Path, workers: int) -> None:
+    """Judge rows side by side, each in one process: a process that goes on to the next row need not start anew.
+
+    Args:
+        benchmark: on what.
+        rows: name of the row -> agent.
+        learned: names of those that were trained for it.
+        runs: folder of the rows' folders.
+        workers: processes.
+    """
+    context = multiprocessing.get_context("spawn")
+    with context.Manager() as manager, Progress(*_COLUMNS, console=Console(stderr=True)) as bars:
+        told = manager.Queue()
+        episodes = len(list(plan_episodes(benchmark)))
+        tasks = {row: bars.add_task(f"judging {row}", total=episodes) for row in rows}
+        with ProcessPoolExecutor(min(workers, len(rows)), mp_context=context) as pool:
+            waiting = {
+                pool.submit(_judge, benchmark, agent, runs / row, row, row in learned, told)
+                for row, agent in rows.items()
+            }
+            while waiting:
+                done, waiting = wait(waiting, timeout=0.5)
+                while not told.empty():
+                    row, number = told.get()
+                    bars.update(tasks[row], advance=number)
+                for future in done:
+                    try:
+                        future.result()
+                    except BaseException:
+                        pool.shutdown(cancel_futures=True)
+                        raise
+
+
+_COLUMNS = (TextColumn("{task.description}"), BarColumn(bar_width=30), MofNCompleteColumn(), TimeRemainingColumn())
+
+
+class _Tell(Monitor):
+    """Tells another process how a row goes on."""
+
+    def __init__(self, row: str, told: Any) -> None:
+        self.row, self.told = row, told
+
+    def world(self, world: str, total: int, done: int) -> None:
+        self.told.put((self.row, done))
+
+    def episode(self, record: EpisodeRecord) -> None:
+        self.told.put((self.row, 1))
+
+
+def _judge(benchmark: Benchmark, agent: AgentSpec, folder: Path, row: str, learned: bool, told: Any) -> None:
+    trained_on = "expert traces and episodes of each world's train split" if learned else None
+    run_benchmark(benchmark, agent, folder, RunOptions(name=row, trained_on=trained_on), _Tell(row, told))
 
 
 def _config(plan: Experiment, learner: Learner, section: Section, seed: int) -> Any:

@@ -13,8 +13,11 @@ from algorithms import load_policy
 from algorithms.stepagent.implicit import StepAgentImplicitConfig
 from baselines import recipes
 from leaderboard import training
+from leaderboard.agents import AgentSpec
 from leaderboard.benchmark import load_benchmark, restrict
-from leaderboard.experiments import EXPERIMENTS, experiment, jobs
+from leaderboard.experiments import EXPERIMENTS, experiment, jobs, judge_all
+from leaderboard.runner import RunOptions, run_benchmark
+from leaderboard.store import read_result
 from stepagent_envs.errors import StepAgentError
 
 
@@ -98,3 +101,16 @@ def test_worlds_train_side_by_side_and_an_error_reaches_the_owner(tmp_path):
         training.train_all(jobs, said.append, processes=2)
     assert not any((tmp_path / section.world).exists() for section in sections)
     assert sum(line.startswith("training sft on") for line in said) >= 1
+
+
+def test_rows_judged_side_by_side_are_those_judged_alone(tmp_path):
+    benchmark = restrict(load_benchmark("quick-v1"), ["webshop"])
+    rows = {name: AgentSpec(name) for name in ("random", "expert")}
+    judge_all(benchmark, rows, {"expert"}, tmp_path / "together", workers=2)
+    for name, agent in rows.items():
+        run_benchmark(benchmark, agent, tmp_path / "alone" / name, RunOptions(name=name))
+        found = [read_result(tmp_path / where / name) for where in ("together", "alone")]
+        assert found[0].episodes_hash == found[1].episodes_hash
+        assert (found[0].agent.trained_on is not None) == (name == "expert")
+    with pytest.raises(StepAgentError, match="no such agent"):
+        judge_all(benchmark, {"nobody": AgentSpec("nobody")}, set(), tmp_path / "wrong", workers=2)
