@@ -30,7 +30,7 @@ RECIPES: dict[tuple[str, str], AlgorithmConfig] = {
         optimizer="muon",
         lr=3e-3,
         epochs=2,
-        max_tokens=600_000,
+        max_tokens=550_000,
         max_minutes=6,
         threads=1,
     ),
@@ -62,7 +62,7 @@ RECIPES: dict[tuple[str, str], AlgorithmConfig] = {
 
 
 def _learners(env_id: str, size: int, **common: Any) -> dict[tuple[str, str], AlgorithmConfig]:
-    """What starts from an SFT checkpoint: at most 100,000 tokens through the optimiser and half a minute each.
+    """What starts from an SFT checkpoint: at most 75,000 tokens through the optimiser and half a minute each.
 
     Args:
         env_id: the world.
@@ -84,7 +84,7 @@ def _learners(env_id: str, size: int, **common: Any) -> dict[tuple[str, str], Al
 
 
 # A few tasks are enough for a curve, not for a choice among checkpoints.
-_COMMON = {"threads": 1, "max_tokens": 100_000, "max_minutes": 2.0, "keep_best": False, "eval_every": 2}
-RECIPES |= _learners(ALFWORLD, 8, eval_tasks=16, num_envs=16, **_COMMON)
-RECIPES |= _learners(WEBSHOP, 8, eval_tasks=24, num_envs=16, **_COMMON)
-RECIPES |= _learners(SCIENCEWORLD, 2, eval_tasks=4, num_envs=4, **_COMMON)
+_COMMON = {"threads": 1, "max_tokens": 75_000, "max_minutes": 2.0, "keep_best": False}
+RECIPES |= _learners(ALFWORLD, 8, eval_every=2, eval_tasks=16, num_envs=16, **_COMMON)
+RECIPES |= _learners(WEBSHOP, 8, eval_every=2, eval_tasks=24, num_envs=16, **_COMMON)
+RECIPES |= _learners(SCIENCEWORLD, 2, eval_every=4, eval_tasks=4, num_envs=4, **_COMMON)
