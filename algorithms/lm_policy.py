@@ -181,8 +181,8 @@ class LMPolicy(Policy):
             if result is None:
                 result = np.empty((len(rows), values.shape[1]), dtype=np.float32)
             result[part] = values
-        for row, target in zip(rows, targets, strict=True):
-            self._rows[row] = (self._rows[row][0], target)
+            for i in part:  # at once: in the next pass these rows may idle along, which must not touch what they read
+                self._rows[rows[i]] = (self._rows[rows[i]][0], targets[i])
         assert result is not None
         return result
 

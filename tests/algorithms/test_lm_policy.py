@@ -107,6 +107,24 @@ def test_the_cache_survives_restarts_of_the_context(weak_policy, toy_env):
     assert policy.stats.restarts > 1
 
 
+@pytest.mark.parametrize("long", [1, 5, 6])
+def test_rows_that_read_much_and_rows_that_read_little_do_not_disturb_each_other(weak_policy, long):
+    """They are read in several passes, in which those that are not meant may idle along."""
+    policy = copy_of(weak_policy, mode="free")
+    words = "a lamp and a note: fig. "
+    histories = [History("put the cup on the bin", ["a cup"], [], {}, np.random.default_rng(i)) for i in range(7)]
+    for turn in range(4):
+        acts = policy.act(histories)
+        for i, (history, act) in enumerate(zip(histories, acts, strict=True)):
+            context = policy._contexts[history]
+            with torch.no_grad():
+                before = len(context.ids) - len(act.action_ids)
+                logits = policy.model(torch.tensor([context.ids])).logits[0, before - 1 : -1]
+            again = token_logprobs(logits, torch.tensor(act.action_ids))
+            assert np.allclose(again, act.logprobs, atol=1e-4), (turn, i)
+            history.append(act.action, words * (12 if i < long else 1), {})
+
+
 def test_a_history_may_be_continued_with_another_action_or_asked_twice(weak_policy, toy_traces):
     policy = copy_of(weak_policy, mode="free")
     trace = toy_traces[0]
