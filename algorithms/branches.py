@@ -29,11 +29,13 @@ class Branched:
         branches: which of the trunk's actions count (indices into `segment.actions`), each with the tokens of another
             action, or None where there is none.
         trunk_is_expert: whether the trunk's actions are the expert's and the branches the novice's, or the reverse.
+        reversed: which of the trunk's actions are the exception to that.
     """
 
     segment: Segment
     branches: dict[int, list[int] | None]
     trunk_is_expert: bool = True
+    reversed: frozenset[int] = frozenset()
 
     def __len__(self) -> int:
         return len(self.segment.ids) + sum(len(ids or ()) for ids in self.branches.values())
@@ -92,8 +94,8 @@ def branch_batch(items: Sequence[Branched]) -> BranchedBatch:
             step = len(branched)
             trunk += [(row, i - 1, item.segment.ids[i], step) for i in range(start, end)]
             branched.append(other is not None)
-            by_expert.append(item.trunk_is_expert)
-            sizes.append(end - start if other is None or item.trunk_is_expert else len(other))
+            by_expert.append(item.trunk_is_expert != (number in item.reversed))
+            sizes.append(end - start if other is None or by_expert[-1] else len(other))
             states.append((row, start - 1))
             trunk_ends.append((row, end - 1))
             branch_ends.append((row, end - 1 if other is None else at + len(other) - 1))

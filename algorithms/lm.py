@@ -15,11 +15,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 
 from algorithms.adapters import LoraConfig, adapter_base, add_lora, load_adapter
 from algorithms.algorithm import ConfigError
+from algorithms.recall import ROPE_BASE, recall_init
 from stepagent_envs.errors import did_you_mean
 
 __all__ = [
-    "PRESETS", "ModelConfig", "Preset", "attention_masks", "count_parameters", "load_model", "logits_at", "logits_of",
-    "new_model", "quiet",
+    "PRESETS", "WEIGHTS", "ModelConfig", "Preset", "attention_masks", "count_parameters", "load_model", "logits_at",
+    "logits_of", "new_model", "quiet",
 ]  # fmt: skip
 
 
@@ -39,6 +40,9 @@ PRESETS = {
     "small": Preset(width=256, layers=6, heads=8, feed_forward=704),
 }
 """Parameters without embeddings: nano 0.1 M (for tests), tiny 0.8 M, small 4.8 M."""
+
+WEIGHTS = ("recall", "random")
+"""With what a model from scratch begins."""
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -76,18 +80,20 @@ class ModelConfig:
         return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def new_model(preset: str, tokenizer: Any, window: int, seed: int) -> LlamaForCausalLM:
-    """A Llama-style model with random weights (standard deviation 1/√width), decided by the seed alone.
+def new_model(preset: str, tokenizer: Any, window: int, seed: int, weights: str = "recall") -> LlamaForCausalLM:
+    """A Llama-style model that has learned nothing yet, decided by the seed alone.
 
     Args:
         preset: one of `PRESETS`.
         tokenizer: decides the vocabulary and the special tokens.
         window: the most positions.
         seed: of the weights; the global generator is left as it was.
+        weights: "random" (standard deviation 1/√width), or "recall" (some heads are set, see `algorithms.recall`).
     """
     if preset not in PRESETS:
         raise ConfigError(f"no model preset {preset!r}; {did_you_mean(preset, PRESETS)}")
-    size = PRESETS[preset]
+    size, recall = PRESETS[preset], weights == "recall"
+    rope = {"rope_type": "default", "rope_theta": ROPE_BASE if recall else 1e4}
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=size.width,
@@ -102,10 +108,16 @@ def new_model(preset: str, tokenizer: Any, window: int, seed: int) -> LlamaForCa
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         attn_implementation="sdpa",
+        attention_bias=recall,
+        rope_theta=rope["rope_theta"],  # the older name
+        rope_parameters=rope,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return LlamaForCausalLM(config).eval()
+        model = LlamaForCausalLM(config).eval()
+        if recall:
+            recall_init(model)
+        return model
 
 
 def load_model(path: str | Path, config: ModelConfig | None = None) -> tuple[Any, Any]:

@@ -15,7 +15,7 @@ import numpy as np
 from algorithms.algorithm import Algorithm, ConfigError, EnvSpec, RunLog
 from algorithms.datasets import Batch, batches, expert_traces, texts_of
 from algorithms.decoding import Decoding
-from algorithms.lm import PRESETS, count_parameters, logits_at, new_model
+from algorithms.lm import PRESETS, WEIGHTS, count_parameters, logits_at, new_model
 from algorithms.lm_policy import LMPolicy
 from algorithms.losses import sft_loss
 from algorithms.policy import Policy
@@ -34,6 +34,8 @@ class SFTConfig(TrainingConfig):
 
     model: str = "tiny"
     """What to train when no policy is given: a preset from scratch ("tiny", "small") or a model folder."""
+    first_weights: str = "recall"
+    """Of models from scratch: "recall" (some heads look up what was read, see `algorithms/recall.py`) or "random"."""
     traces: str | None = None
     """JSONL file of traces to learn from; None asks the env's expert."""
     num_traces: int | None = None
@@ -77,6 +79,7 @@ class SFTConfig(TrainingConfig):
         for name in ("warmup", "length_warmup", "label_smoothing"):
             self.require(name, 0 <= getattr(self, name) < 1, "at least 0 and below 1")
         self.require("final_lr", 0 <= self.final_lr <= 1, "between 0 and 1")
+        self.require("first_weights", self.first_weights in WEIGHTS, f"one of {list(WEIGHTS)}")
         if self.model not in PRESETS and not Path(self.model).is_dir():
             raise ConfigError(
                 f"model {self.model!r} is neither a preset nor a folder; {did_you_mean(self.model, PRESETS)}"
@@ -150,7 +153,8 @@ class SFT(Algorithm):
             return LMPolicy.load(config.model, name=self.name)
         tokenizer = build_tokenizer(texts_of(traces), config.tokenizer)
         # An action that is longer than its room is read at positions beyond the window.
-        model = new_model(config.model, tokenizer, config.prompt.window + config.prompt.max_action_tokens, config.seed)
+        positions = config.prompt.window + config.prompt.max_action_tokens
+        model = new_model(config.model, tokenizer, positions, config.seed, config.first_weights)
         return LMPolicy(model, tokenizer, config.prompt, config.decoding, name=self.name)
 
 

@@ -38,12 +38,26 @@ class CycleConfig(TrainingConfig):
         self.require("temperature", self.temperature >= 0, "at least 0")
 
 
-def cycles(trainer: Trainer, config: CycleConfig) -> Iterator[Inspection]:
-    """Inspect once for each cycle, with the policy as it is by then, and report the agreement."""
+def cycles(trainer: Trainer, config: CycleConfig, expert_share: float = 0.0) -> Iterator[Inspection]:
+    """Inspect once for each cycle, with the policy as it is by then, and report the agreement.
+
+    Args:
+        trainer: whose policy is the novice.
+        config: how to inspect.
+        expert_share: see `inspect`.
+    """
     for _ in trainer.rounds(config.cycles):
         tasks = trainer.draw_tasks(config.num_tasks)
         seed = int(trainer.rng.integers(2**31))
         novice = trainer.sampler(config.temperature)
-        found = inspect(novice, trainer.play, tasks, states=config.inspection, expert=config.expert, seed=seed)
+        found = inspect(
+            novice,
+            trainer.play,
+            tasks,
+            states=config.inspection,
+            expert=config.expert,
+            expert_share=expert_share,
+            seed=seed,
+        )
         trainer.record(agreement=found.agreement, inspected_steps=found.steps, episode_success=found.success)
         yield found

@@ -51,8 +51,9 @@ class _Inspector(Policy):
 
     name = "inspection"
 
-    def __init__(self, novice: LMPolicy, states: str, expert: str | None) -> None:
-        self.novice, self.states = novice, states
+    def __init__(self, novice: LMPolicy, states: str, expert: str | None, expert_share: float = 0.0) -> None:
+        self.novice = novice
+        self.expert_share = 1.0 if states == "expert" else expert_share
         self.expert = expert or True
         self.admissible = novice.admissible
         self.notes: dict[str, list[Act]] = {}
@@ -66,8 +67,12 @@ class _Inspector(Policy):
                 self.notes[history.info["task_id"]] = []
             self.notes[history.info["task_id"]].append(act)
             expert = history.info["expert_action"]
-            done.append(act if self.states == "on_policy" or expert is None else Act(expert))
+            done.append(act if expert is None or not self._takes_over(history) else Act(expert))
         return done
+
+    def _takes_over(self, history: History) -> bool:
+        """Whether the expert's action is carried out; nothing is drawn where that is certain."""
+        return self.expert_share > 0 and (self.expert_share == 1 or history.rng.random() < self.expert_share)
 
 
 def inspect(
@@ -77,6 +82,7 @@ def inspect(
     *,
     states: str = "expert",
     expert: str | None = None,
+    expert_share: float = 0.0,
     seed: int = 0,
 ) -> Inspection:
     """Let novice and expert act in the same states of some tasks.
@@ -88,28 +94,31 @@ def inspect(
         task_ids: which tasks, each once.
         states: "expert" (the expert's action is carried out) or "on_policy" (the novice's is).
         expert: the expert's name; None takes the world's first.
+        expert_share: with states "on_policy", the probability that the expert's action is carried out after all.
         seed: of the novice's draws.
     """
     if states not in STATES:
         raise ConfigError(f"inspection must be one of {list(STATES)}, got {states!r}")
-    inspector = _Inspector(novice, states, expert)
+    inspector = _Inspector(novice, states, expert, expert_share)
     found = Inspection([], 0, 0, 0, 0.0)
     traces = play(inspector, [EpisodeSpec(task_id, seed + i) for i, task_id in enumerate(task_ids)])
     for trace in traces:
-        _compare(found, novice, trace, inspector.notes.pop(trace.task_id), states)
+        _compare(found, novice, trace, inspector.notes.pop(trace.task_id), states == "expert", expert_share > 0)
     found.episodes = len(traces)
     found.success = sum(trace.success for trace in traces) / max(1, len(traces))
     found.items.sort(key=_order)
     return found
 
 
-def _compare(found: Inspection, novice: LMPolicy, trace: Trace, acts: list[Act], states: str) -> None:
-    expert_trunk = states == "expert"
-    if expert_trunk:  # what a mixed trace has recorded of the novice's tokens is not what it is made of
+def _compare(
+    found: Inspection, novice: LMPolicy, trace: Trace, acts: list[Act], expert_trunk: bool, mixed: bool
+) -> None:
+    if expert_trunk or mixed:  # what the trace has recorded of the novice's tokens is not what it is made of
         steps = [s.model_copy(update={"prompt_ids": None, "action_ids": None}) for s in trace.steps]
         trace = trace.model_copy(update={"steps": steps})
     for segment in segments_of_trace(trace, novice.prompt):
         branches: dict[int, list[int] | None] = {}
+        taken_over = set()
         for place, number in enumerate(segment.steps):
             step, act = trace.steps[number], acts[number]
             if step.expert_action is None:
@@ -118,10 +127,14 @@ def _compare(found: Inspection, novice: LMPolicy, trace: Trace, acts: list[Act],
             if act.action == step.expert_action:
                 found.agreed += 1
                 branches[place] = None
+            elif step.action == step.expert_action:
+                branches[place] = list(act.action_ids or ())
+                taken_over.add(place)
             else:
-                branches[place] = list(act.action_ids or ()) if expert_trunk else _ids(novice, step.expert_action)
+                branches[place] = _ids(novice, step.expert_action)
         if branches:
-            found.items.append(Branched(segment, branches, expert_trunk))
+            reversed_ = frozenset() if expert_trunk else frozenset(taken_over)
+            found.items.append(Branched(segment, branches, expert_trunk, reversed_))
 
 
 def _ids(novice: LMPolicy, action: str) -> list[int]:

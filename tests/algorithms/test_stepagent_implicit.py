@@ -10,6 +10,7 @@ from algorithms import preference
 from algorithms.algorithm import ConfigError, RunLog
 from algorithms.branches import branch_batch, branched_logprobs
 from algorithms.lm_policy import LMPolicy
+from algorithms.losses import token_logprobs
 from algorithms.stepagent.implicit import StepAgentImplicit, StepAgentImplicitConfig
 from algorithms.stepagent.inspection import inspect
 from baselines import make_agent
@@ -41,6 +42,42 @@ def test_inspection_finds_both_sides_actions_in_the_same_states(habits, toy_env,
         novice.prompt.decode_action(item.segment.ids[a:b]) for item in found.items for a, b in item.segment.actions
     ]
     assert all(action.split()[0].split("[")[0] in ("open", "take", "put", "say") for action in spoken)
+
+
+def test_where_the_expert_takes_over_at_times_both_sides_stay_apart(habits, toy_env):
+    novice = LMPolicy(
+        habits.model, habits.tokenizer, habits.prompt.config, replace(habits.decoding, temperature=1.0), "novice"
+    )
+    rates = {}
+    for share in (0.0, 0.5, 0.9):
+        found = inspect(
+            novice, player(novice, toy_env), tasks(toy_env, 40), states="on_policy", expert_share=share, seed=3
+        )
+        rates[share] = found.success
+        if share != 0.5:
+            continue
+        assert any(item.reversed for item in found.items)
+        with torch.no_grad():
+            expert, other = branched_logprobs(novice.model, branch_batch(found.items))
+        step = 0
+        for item in found.items:
+            ids = item.segment.ids
+            for number, branch in sorted(item.branches.items()):
+                start, end = item.segment.actions[number]
+                trunk = ids[start:end]
+                sides = (trunk, branch or trunk) if number in item.reversed else (branch or trunk, trunk)
+                for action, logprob in zip(sides, (expert[step], other[step]), strict=True):
+                    with torch.no_grad():
+                        logits = novice.model(torch.tensor([ids[:start] + action])).logits[0, start - 1 : -1]
+                    alone = token_logprobs(logits, torch.tensor(action)).sum()
+                    assert torch.isclose(alone, logprob, atol=1e-3)
+                step += 1
+    assert rates[0.0] < rates[0.5] < rates[0.9]
+
+
+def test_the_expert_cannot_take_over_where_it_acts_anyway():
+    with pytest.raises(ConfigError, match="expert_share"):
+        StepAgentImplicitConfig(expert_share=0.5)
 
 
 @pytest.mark.parametrize("states", ["expert", "on_policy"])
