@@ -19,6 +19,7 @@ from baselines.gigpo import GiGPOConfig
 from baselines.grpo import GRPOConfig
 from baselines.ppo import PPOConfig
 from baselines.rft import RFTConfig
+from baselines.sb3_config import SB3PPOConfig
 from baselines.sft import SFTConfig
 
 __all__ = ["RECIPES"]
@@ -88,3 +89,8 @@ _COMMON = {"threads": 1, "max_tokens": 75_000, "max_minutes": 2.0, "keep_best": 
 RECIPES |= _learners(ALFWORLD, 8, eval_every=2, eval_tasks=16, num_envs=16, **_COMMON)
 RECIPES |= _learners(WEBSHOP, 8, eval_every=2, eval_tasks=24, num_envs=16, **_COMMON)
 RECIPES |= _learners(SCIENCEWORLD, 2, eval_every=4, eval_tasks=4, num_envs=4, **_COMMON)
+
+RECIPES |= {
+    ("sb3_ppo", env_id): SB3PPOConfig(total_steps=16_384, max_minutes=2.0, threads=1)
+    for env_id in (ALFWORLD, SCIENCEWORLD, WEBSHOP)
+}

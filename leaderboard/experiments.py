@@ -60,14 +60,18 @@ class Experiment:
         benchmark: whose run seeds are also the seeds of the trainings.
         learners: in the order of training.
         agents: registered agents judged beside them.
-        limits: env id -> settings of every learner that starts from a checkpoint (equal budgets).
+        limits: settings of every learner that starts from a checkpoint (equal budgets).
+        start: settings of the one they start from.
+        rounds: how many times as many cycles or iterations as in the recipe.
     """
 
     name: str
     benchmark: str
     learners: tuple[Learner, ...]
     agents: tuple[str, ...] = ("random", "expert")
-    limits: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    limits: Mapping[str, Any] = field(default_factory=dict)
+    start: Mapping[str, Any] = field(default_factory=dict)
+    rounds: int = 1
 
 
 _SFT = Learner(START, "sft", None)
@@ -84,8 +88,34 @@ _OTHERS = (
     Learner("stepagent-implicit-on-policy", "stepagent-implicit", changes={"inspection": "on_policy"}),
     Learner("stepagent-inverse-on-policy", "stepagent-inverse", changes={"inspection": "on_policy"}),
 )
+_SB3 = Learner("sb3-ppo", "sb3_ppo", None)
+_ALL = (_SFT, *_MAIN, *_OTHERS, _SB3)
+_BOUNDS = ("random", "expert", "oracle")
 
-EXPERIMENTS = {each.name: each for each in (Experiment("quick", "quick-v1", (_SFT, *_MAIN)),)}
+
+def _official(world: str, start_tokens: int, tokens: int, env_steps: int) -> Experiment:
+    """All learners on a world's published tasks, on budgets for a GPU or for hours of CPU."""
+    return Experiment(
+        f"results-{world}",
+        f"results-{world}-v1",
+        _ALL,
+        _BOUNDS if world != "scienceworld" else ("random", "expert"),
+        limits={"max_tokens": tokens, "max_env_steps": env_steps, "max_minutes": None},
+        start={"max_tokens": start_tokens, "epochs": 1000, "max_minutes": None},
+        rounds=10,
+    )
+
+
+EXPERIMENTS = {
+    each.name: each
+    for each in (
+        Experiment("quick", "quick-v1", (_SFT, *_MAIN)),
+        Experiment("results-quick", "results-quick-v1", _ALL, _BOUNDS, limits={"max_env_steps": 12_000}),
+        _official("alfworld", 4_000_000, 1_000_000, 200_000),
+        _official("webshop", 4_000_000, 1_000_000, 100_000),
+        _official("scienceworld", 4_000_000, 1_000_000, 100_000),
+    )
+}
 """Name -> experiment."""
 
 
@@ -202,5 +232,11 @@ def _config(plan: Experiment, learner: Learner, section: Section, seed: int) -> 
         raise AgentError(
             f"there is no recipe for {learner.algorithm} on {section.env_id}: baselines/recipes.py needs one"
         )
-    limits = {} if learner.start is None else plan.limits.get(section.env_id, {})
-    return replace(RECIPES[key], seed=seed, **{**limits, **learner.changes})
+    recipe = RECIPES[key]
+    changes: dict[str, Any] = {"seed": seed}
+    if learner.row == START:
+        changes |= plan.start
+    if learner.start is not None:
+        rounds = [name for name in ("cycles", "iterations") if hasattr(recipe, name)]
+        changes |= {name: getattr(recipe, name) * plan.rounds for name in rounds} | dict(plan.limits)
+    return replace(recipe, **{**changes, **learner.changes})

@@ -73,16 +73,18 @@ def test_every_learner_has_a_recipe_its_seed_and_its_start(name, tmp_path):
     worlds = {section.env_id for section in benchmark.worlds}
     assert len(found) == len(made) == len(plan.learners) * len(benchmark.seeds) * len(worlds)
     assert {job.config.seed for job in found} == set(benchmark.seeds)
-    assert {job.section.world for job in found if job.algorithm == "sft"} == {s.world for s in benchmark.worlds}
+    assert {job.section.env_id for job in found if job.algorithm == "sft"} == worlds
 
 
 def test_learners_that_start_alike_get_equal_budgets(tmp_path):
-    plan = dataclasses.replace(
-        experiment("quick"), limits={"StepAgent-WebShop-v0": {"max_tokens": 5000, "max_env_steps": 700}}
-    )
+    limits = {"max_tokens": 5000, "max_env_steps": 700}
+    plan = dataclasses.replace(experiment("quick"), limits=limits, start={"max_tokens": 9000}, rounds=3)
     for job in jobs(plan, load_benchmark("quick-v1"), tmp_path):
-        limited = job.section.world == "webshop" and job.init is not None
-        assert (job.config.max_env_steps == 700) == limited
+        budget = (job.config.max_tokens, job.config.max_env_steps)
+        assert budget == ((9000, None) if job.init is None else (5000, 700))
+        recipe = recipes.RECIPES[job.algorithm, job.section.env_id]
+        for name in ("cycles", "iterations"):
+            assert getattr(job.config, name, 0) == 3 * getattr(recipe, name, 0)
 
 
 def test_an_unknown_experiment_is_named():
