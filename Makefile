@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
 
-.PHONY: help setup leaderboard test lint bench docs-check clean
+.PHONY: help setup leaderboard results-quick results test lint bench docs-check clean
 
 help:  ## show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -21,6 +21,14 @@ setup: $(VENV)/.ready  ## make .venv with everything that tests and training nee
 
 leaderboard: setup  ## train and judge small agents on the three built-in worlds, print the table, write the page
 	$(BIN)/python -m leaderboard experiment quick
+
+results-quick: setup  ## compare all learners on the three built-in worlds, three seeds each (under an hour on two cores)
+	$(BIN)/python -m leaderboard experiment results-quick
+
+results: setup  ## the same on the published tasks (hours of CPU, or a GPU); stop it when you like, the same command goes on
+	$(BIN)/python -m leaderboard experiment results-alfworld
+	$(BIN)/python -m leaderboard experiment results-webshop
+	$(BIN)/python -m leaderboard experiment results-scienceworld
 
 test: setup  ## run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile

@@ -72,7 +72,7 @@ def _learners(env_id: str, size: int, **common: Any) -> dict[tuple[str, str], Al
     """
     configs = {
         "rft": RFTConfig(iterations=1, num_tasks=3 * size, explorations_per_task=2, epochs=2, lr=3e-4, **common),
-        "eto": ETOConfig(iterations=2, num_tasks=2 * size, epochs=1, batch_pairs=4, lr=2e-4, beta=0.3, **common),
+        "eto": ETOConfig(iterations=2, num_tasks=2 * size, epochs=2, batch_pairs=4, lr=2e-4, beta=0.3, **common),
         "ppo": PPOConfig(iterations=4, num_tasks=3 * size, value_warmup=1, lr=1e-4, **common),
         "grpo": GRPOConfig(iterations=4, num_tasks=size, group_size=4, lr=1e-4, **common),
         "gigpo": GiGPOConfig(iterations=4, num_tasks=size, group_size=4, lr=1e-4, **common),

@@ -61,7 +61,7 @@ class Experiment:
         learners: in the order of training.
         agents: registered agents judged beside them.
         limits: settings of every learner that starts from a checkpoint (equal budgets).
-        start: settings of the one they start from.
+        start_scale: how many times as many tokens and epochs as in the recipe for the one they start from.
         rounds: how many times as many cycles or iterations as in the recipe.
     """
 
@@ -70,7 +70,7 @@ class Experiment:
     learners: tuple[Learner, ...]
     agents: tuple[str, ...] = ("random", "expert")
     limits: Mapping[str, Any] = field(default_factory=dict)
-    start: Mapping[str, Any] = field(default_factory=dict)
+    start_scale: int = 1
     rounds: int = 1
 
 
@@ -93,7 +93,7 @@ _ALL = (_SFT, *_MAIN, *_OTHERS, _SB3)
 _BOUNDS = ("random", "expert", "oracle")
 
 
-def _official(world: str, start_tokens: int, tokens: int, env_steps: int) -> Experiment:
+def _official(world: str, start_scale: int, tokens: int, env_steps: int) -> Experiment:
     """All learners on a world's published tasks, on budgets for a GPU or for hours of CPU."""
     return Experiment(
         f"results-{world}",
@@ -101,7 +101,7 @@ def _official(world: str, start_tokens: int, tokens: int, env_steps: int) -> Exp
         _ALL,
         _BOUNDS if world != "scienceworld" else ("random", "expert"),
         limits={"max_tokens": tokens, "max_env_steps": env_steps, "max_minutes": None},
-        start={"max_tokens": start_tokens, "epochs": 1000, "max_minutes": None},
+        start_scale=start_scale,
         rounds=10,
     )
 
@@ -110,10 +110,18 @@ EXPERIMENTS = {
     each.name: each
     for each in (
         Experiment("quick", "quick-v1", (_SFT, *_MAIN)),
-        Experiment("results-quick", "results-quick-v1", _ALL, _BOUNDS, limits={"max_env_steps": 12_000}),
-        _official("alfworld", 4_000_000, 1_000_000, 200_000),
-        _official("webshop", 4_000_000, 1_000_000, 100_000),
-        _official("scienceworld", 4_000_000, 1_000_000, 100_000),
+        Experiment(
+            "results-quick",
+            "results-quick-v1",
+            _ALL,
+            _BOUNDS,
+            limits={"max_tokens": 120_000, "max_env_steps": 12_000},
+            start_scale=2,
+            rounds=2,
+        ),
+        _official("alfworld", 8, 1_000_000, 200_000),
+        _official("webshop", 12, 1_000_000, 100_000),
+        _official("scienceworld", 12, 1_000_000, 100_000),
     )
 }
 """Name -> experiment."""
@@ -235,7 +243,8 @@ def _config(plan: Experiment, learner: Learner, section: Section, seed: int) -> 
     recipe = RECIPES[key]
     changes: dict[str, Any] = {"seed": seed}
     if learner.row == START:
-        changes |= plan.start
+        scaled = ("epochs", "max_tokens", "max_minutes")
+        changes |= {name: getattr(recipe, name) * plan.start_scale for name in scaled}
     if learner.start is not None:
         rounds = [name for name in ("cycles", "iterations") if hasattr(recipe, name)]
         changes |= {name: getattr(recipe, name) * plan.rounds for name in rounds} | dict(plan.limits)

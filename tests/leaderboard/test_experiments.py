@@ -78,11 +78,11 @@ def test_every_learner_has_a_recipe_its_seed_and_its_start(name, tmp_path):
 
 def test_learners_that_start_alike_get_equal_budgets(tmp_path):
     limits = {"max_tokens": 5000, "max_env_steps": 700}
-    plan = dataclasses.replace(experiment("quick"), limits=limits, start={"max_tokens": 9000}, rounds=3)
+    plan = dataclasses.replace(experiment("quick"), limits=limits, start_scale=2, rounds=3)
     for job in jobs(plan, load_benchmark("quick-v1"), tmp_path):
         budget = (job.config.max_tokens, job.config.max_env_steps)
-        assert budget == ((9000, None) if job.init is None else (5000, 700))
         recipe = recipes.RECIPES[job.algorithm, job.section.env_id]
+        assert budget == ((2 * recipe.max_tokens, None) if job.init is None else (5000, 700))
         for name in ("cycles", "iterations"):
             assert getattr(job.config, name, 0) == 3 * getattr(recipe, name, 0)
 

@@ -1,0 +1,354 @@
+"""Published results: kept in `leaderboard/results`, and the figures of docs/results.md made from them.
+
+    python -m leaderboard.evidence publish results-quick   # runs and trainings of an experiment -> leaderboard/results
+    python -m leaderboard.evidence figures                 # fills in the figures of docs/results.md
+    python -m leaderboard.evidence figures --check         # fails where a figure is not what the results give
+
+In docs/results.md a figure stands between `<!-- NAME ARGUMENTS -->` and `<!-- end -->`; what is between them is made by
+the function of that name below. Everything else on the page is prose.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import statistics
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from leaderboard import stats
+from leaderboard.board import OVERALL, Row, Table
+from leaderboard.compare import compare_rows
+from leaderboard.errors import StoreError
+from leaderboard.experiments import experiment
+from leaderboard.report import board_of
+from leaderboard.store import PACKED, episodes_path, pack, read_result
+from leaderboard.tables import detail_cells, estimate, label, number
+from stepagent_envs.errors import did_you_mean
+
+__all__ = ["FIGURES", "RESULTS", "fill", "main", "publish", "training_record"]
+
+RESULTS = Path(__file__).resolve().parent / "results"
+"""One folder for each benchmark, in it one for each row, and `trainings.jsonl`."""
+PAGE = RESULTS.parent.parent / "docs" / "results.md"
+TRAININGS, TUNING = "trainings.jsonl", "tuning.jsonl"
+AGAINST = ("eto", "ppo", "rft", "sft")
+"""Rows that the StepAgent rows are tested against."""
+_BLOCK = re.compile(r"(<!-- (?P<call>(?!end)[^>]+?) -->\n)(?P<body>.*?)(<!-- end -->)", re.DOTALL)
+
+
+# --- publishing ----------------------------------------------------------------------------------------------------
+
+
+def publish(name: str, out: Path, to: Path = RESULTS, rows: Sequence[str] = ()) -> list[Path]:
+    """Copy an experiment's rows and what its trainings noted; episodes are packed.
+
+    Args:
+        name: of the experiment.
+        out: the folder it ran in.
+        to: where to.
+        rows: only these; () for all.
+
+    Returns:
+        The folders of the rows.
+
+    Raises:
+        StoreError: a row is not there or not complete.
+    """
+    plan = experiment(name)
+    names = list(rows) or [*plan.agents, *(learner.row for learner in plan.learners)]
+    target = to / plan.benchmark
+    done = []
+    for row in names:
+        source = out / "leaderboard" / plan.benchmark / row
+        if not read_result(source).complete:
+            raise StoreError(f"{source}: not complete; run the experiment again, it resumes")
+        folder = target / row
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        for file in ("run.json", "result.json", episodes_path(source).name):
+            shutil.copyfile(source / file, folder / file)
+        if episodes_path(folder).name != PACKED:
+            pack(folder)
+        done.append(folder)
+    records = [
+        training_record(path.parent, learner.row, seed, world.name)
+        for learner in plan.learners
+        if learner.row in names
+        for seed, world in _checkpoints(out / plan.name / learner.row)
+        if (path := world / "training" / "metrics.jsonl").is_file()
+    ]
+    kept = [record for record in _read(target / TRAININGS) if record["row"] not in names]
+    _write(target / TRAININGS, [*kept, *records])
+    return done
+
+
+def _checkpoints(folder: Path) -> Iterable[tuple[int, Path]]:
+    for seed in sorted(folder.iterdir(), key=lambda path: path.name):
+        for world in sorted(seed.iterdir()):
+            yield int(seed.name), world
+
+
+def training_record(folder: Path, row: str, seed: int, world: str) -> dict[str, Any]:
+    """What a training cost and what it noted of itself, from its `metrics.jsonl`: the submitter's word."""
+    metrics = _read(folder / "metrics.jsonl")
+    rounds = [record for record in metrics if record.get("kind") == "round"]
+    last: dict[str, Any] = max(metrics, key=lambda record: record.get("step") or 0, default={})
+    for record in metrics:
+        last = record if record.get("step") == last.get("step") else last
+    seconds = [r.get("train_seconds") or r["seconds"] for r in metrics if r.get("kind") in ("round", "train")]
+    return {
+        "row": row,
+        "seed": seed,
+        "world": world,
+        "updates": last.get("step"),
+        "tokens": last.get("tokens"),
+        "env_steps": last.get("env_steps", last.get("step") if not rounds else None),
+        "minutes": round(max(seconds, default=0.0) / 60, 3),
+        "agreement": [round(r["agreement"], 4) for r in rounds if "agreement" in r],
+        "alarms": sorted({record["alarm"] for record in metrics if record.get("kind") == "alarm"}),
+    }
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+
+
+def _write(path: Path, records: Iterable[dict[str, Any]]) -> None:
+    text = "".join(json.dumps(record, sort_keys=True) + "\n" for record in records)
+    path.write_text(text, encoding="utf-8", newline="\n")
+
+
+# --- figures -------------------------------------------------------------------------------------------------------
+
+
+def fill(text: str, results: Path = RESULTS) -> str:
+    """A page with its figures made anew.
+
+    Raises:
+        StoreError: a figure has no function, or its results are not there.
+    """
+
+    def made(match: re.Match[str]) -> str:
+        name, *arguments = match["call"].split()
+        if name not in FIGURES:
+            raise StoreError(f"no figure {name!r}; {did_you_mean(name, FIGURES)}")
+        return f"{match[1]}{FIGURES[name](results, *arguments)}\n{match[4]}"
+
+    return _BLOCK.sub(made, text)
+
+
+def _table(results: Path, benchmark: str) -> Table:
+    if benchmark not in _tables:
+        board, _ = board_of([results / benchmark])
+        _tables[benchmark] = board.tables[0]
+    return _tables[benchmark]
+
+
+_tables: dict[str, Table] = {}
+
+
+def _grid(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(header) + " |", "|" + "|".join(["---"] * len(header)) + "|"]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def rows(results: Path, benchmark: str, world: str) -> str:
+    """A world's rows, best score first: rank, success, score, steps, and what the trainings cost."""
+    table = _table(results, benchmark)
+    costs = _costs(results, benchmark, world)
+    cells = []
+    for row in sorted(table.rows, key=lambda row: -(e.value if (e := row.cells[world].score) else -1.0)):
+        rank, _, success, score, steps, *_ = detail_cells(row, world)
+        cells.append([rank, label(row), success, score, steps, *costs.get(row.result.agent.name, ["", "", ""])])
+    header = ["rank", "row", "success", "score", "steps", "env steps", "tokens", "minutes"]
+    return _grid(header, cells)
+
+
+def _costs(results: Path, benchmark: str, world: str) -> dict[str, list[str]]:
+    """Row -> env steps, tokens (thousands) and minutes of its own training, means over the seeds."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for record in _read(results / benchmark / TRAININGS):
+        if record["world"] == world.partition("-")[0]:
+            found.setdefault(record["row"], []).append(record)
+
+    def mean(records: list[dict[str, Any]], name: str) -> float | None:
+        values = [record[name] for record in records if record[name] is not None]
+        return statistics.fmean(values) if values else None
+
+    return {
+        row: [
+            number(mean(records, "env_steps"), 0),
+            "–" if (tokens := mean(records, "tokens")) is None else f"{tokens / 1e3:,.0f}k",
+            number(mean(records, "minutes")),
+        ]
+        for row, records in found.items()
+    }
+
+
+def tests(results: Path, benchmark: str, world: str) -> str:
+    """Each StepAgent row against ETO, PPO, RFT and SFT on the same tasks; Holm's correction over this table."""
+    table = _table(results, benchmark)
+    named = {row.result.agent.name: row for row in table.rows}
+    pairs = [
+        (ours, named[other])
+        for name, ours in sorted(named.items())
+        if name.startswith("stepagent")
+        for other in AGAINST
+        if other in named
+    ]
+    found = [compare_rows(table, ours, other).score[world] for ours, other in pairs]
+    adjusted = stats.holm([test.p for test in found])
+    cells = [
+        [
+            label(ours),
+            label(other),
+            f"{100 * test.difference:+.1f} [{100 * test.low:+.1f}, {100 * test.high:+.1f}]",
+            f"{test.wins} / {test.ties} / {test.losses}",
+            f"{test.p:.2g}",
+            f"{p:.2g}",
+            _verdict(test.difference, p),
+        ]
+        for (ours, other), test, p in zip(pairs, found, adjusted, strict=True)
+    ]
+    return _grid(["row", "against", "score × 100", "tasks won / tied / lost", "p", "p (Holm)", ""], cells)
+
+
+def _verdict(difference: float, p: float) -> str:
+    return "–" if p > 0.05 else "better" if difference > 0 else "worse"
+
+
+def agreement(results: Path, benchmark: str) -> str:
+    """How often novice and expert agree, in the first and in the last cycle of each StepAgent training."""
+    found: dict[tuple[str, str], list[list[float]]] = {}
+    for record in _read(results / benchmark / TRAININGS):
+        if record["agreement"]:
+            found.setdefault((record["world"], record["row"]), []).append(record["agreement"])
+    cells = [
+        [
+            world,
+            row,
+            str(len(runs)),
+            f"{100 * statistics.fmean(run[0] for run in runs):.1f}",
+            f"{100 * statistics.fmean(run[-1] for run in runs):.1f}",
+            f"{sum(run[-1] > run[0] for run in runs)} of {len(runs)}",
+        ]
+        for (world, row), runs in sorted(found.items())
+    ]
+    return _grid(["world", "row", "seeds", "first cycle, %", "last cycle, %", "rose in"], cells)
+
+
+def alarms(results: Path, benchmark: str) -> str:
+    """Which health alarms went off, in how many trainings."""
+    counts: dict[tuple[str, str], int] = {}
+    totals: dict[str, int] = {}
+    for record in _read(results / benchmark / TRAININGS):
+        totals[record["row"]] = totals.get(record["row"], 0) + 1
+        for alarm in record["alarms"]:
+            counts[record["row"], alarm] = counts.get((record["row"], alarm), 0) + 1
+    cells = [[row, alarm, f"{count} of {totals[row]}"] for (row, alarm), count in sorted(counts.items())]
+    return _grid(["row", "alarm", "trainings"], cells or [["none", "", ""]])
+
+
+def tuning(results: Path, benchmark: str) -> str:
+    """What each learner reached on the dev split with each factor on its learning rate."""
+    found: dict[tuple[str, str], dict[float, dict[str, Any]]] = {}
+    for record in _read(results / benchmark / TUNING):
+        found.setdefault((record["world"], record["row"]), {})[record["factor"]] = record
+    factors = sorted({factor for trials in found.values() for factor in trials})
+    cells = []
+    for (world, row), trials in sorted(found.items()):
+        best = max(trials.values(), key=lambda record: record["score"])
+        scores = [f"{100 * trials[f]['score']:.1f}" if f in trials else "" for f in factors]
+        cells.append([world, row, *scores, f"{best['lr']:.1e}"])
+    return _grid(["world", "row", *(f"× {f:g}" for f in factors), "best lr"], cells)
+
+
+def provenance(results: Path, benchmark: str) -> str:
+    """Where the rows come from: benchmark, commits, machine."""
+    table = _table(results, benchmark)
+    sessions = [session for row in table.rows for session in row.result.sessions]
+    commits = sorted({f"{s.commit[:7]}{' + changes' if s.dirty else ''}" for s in sessions if s.commit})
+    first = sessions[0]
+    seeds = max(world.episodes // world.tasks for row in table.rows for world in row.result.worlds)
+    return (
+        f"Benchmark `{table.benchmark}` (hash {table.benchmark_hash[:12]}), {len(table.rows)} rows, {seeds} run seeds; "
+        f"commit {', '.join(commits)}; Python {first.python}, torch {first.packages.get('torch', '–')}, "
+        f"{first.cpus} cores. Intervals: 95 %."
+    )
+
+
+def overall(results: Path, benchmark: str) -> str:
+    """All rows over all worlds (means of the worlds)."""
+    table = _table(results, benchmark)
+    cells = [
+        [number(cell.rank, 0), label(row), estimate(cell.success), estimate(cell.score)]
+        for row in table.rows
+        for cell in [row.cells[OVERALL]]
+    ]
+    return _grid(["rank", "row", "success", "score"], cells)
+
+
+def best(results: Path, benchmark: str, world: str, *names: str) -> str:
+    """Success and score of some rows in one sentence."""
+    named: dict[str, Row] = {row.result.agent.name: row for row in _table(results, benchmark).rows}
+    cells = [(name, named[name].cells[world]) for name in names if name in named]
+    return "; ".join(f"{n}: success {estimate(c.success)}, score {estimate(c.score)}" for n, c in cells) + "."
+
+
+FIGURES: dict[str, Callable[..., str]] = {
+    each.__name__: each for each in (rows, tests, agreement, alarms, tuning, provenance, overall, best)
+}
+"""Name -> what makes the figure, from the folder of results and the words after the name."""
+
+
+# --- command -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Publish:
+    name: str
+    """The experiment."""
+    out: Path = Path("runs")
+    """The folder it ran in."""
+    rows: tuple[str, ...] = ()
+    """Only these rows."""
+
+
+@dataclass(frozen=True)
+class _Figures:
+    page: Path = PAGE
+    """The page."""
+    check: bool = False
+    """Change nothing; fail where a figure is not what the results give."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """`python -m leaderboard.evidence {publish,figures}`."""
+    import tyro
+    from rich.console import Console
+
+    console = Console(soft_wrap=True)
+    arguments = tyro.extras.subcommand_cli_from_dict(
+        {"publish": _Publish, "figures": _Figures}, args=argv, prog="python -m leaderboard.evidence"
+    )
+    if isinstance(arguments, _Publish):
+        for folder in publish(arguments.name, arguments.out, rows=arguments.rows):
+            console.print(str(folder), highlight=False)
+        return 0
+    text = arguments.page.read_text(encoding="utf-8")
+    made = fill(text)
+    if arguments.check and made != text:
+        console.print(f"{arguments.page}: figures are not what the results give; run this without --check")
+        return 1
+    if not arguments.check:
+        arguments.page.write_text(made, encoding="utf-8", newline="\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
