@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -301,16 +302,19 @@ class LMPolicy(Policy):
             "tokenizer_hash": tokenizer_hash(self.tokenizer),
         }
 
-    def save(self, folder: str | Path, merge: bool = False) -> None:
+    def save(self, folder: str | Path, merge: bool = False, dtype: str | None = None) -> None:
         """Write an ordinary Hugging Face checkpoint folder, and beside it `policy.json` (layout and decoding).
 
         Args:
             folder: where. Of a model with LoRA adapters only the adapter is written; it names its base model.
             merge: add the adapters to the weights instead, and write the whole model.
+            dtype: number format of the weights in the file ("float16" halves it); None: the model's.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         model = merged(self.model) if merge and has_adapter(self.model) else self.model
+        if dtype is not None:
+            model = copy.deepcopy(model).to(getattr(torch, dtype))
         with quiet():
             model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)

@@ -203,16 +203,21 @@ def verify(folders: Folders, benchmark: str | None = None) -> int:
     """Check submissions: schema, hashes, task lists; replay every action; recompute every number.
 
     Args:
-        folders: folders with result.json and episodes.jsonl (or episodes.jsonl.xz).
+        folders: folders with result.json and episodes.jsonl (or episodes.jsonl.xz), or folders that hold such folders.
         benchmark: the benchmark's .toml, where it is none of those that come with the package.
     """
+    from leaderboard.board import find_results
     from leaderboard.errors import VerifyError
-    from leaderboard.verify import verify_submission
+    from leaderboard.verify import FILES, verify_submission
 
     if not folders:
         raise VerifyError("name the folder of a submission")
-    refused = 0
+    submissions: list[Path] = []
     for folder in folders:
+        parent = folder.is_dir() and not any((folder / name).exists() for name in FILES)
+        submissions += find_results([folder]) if parent else [folder]
+    refused = 0
+    for folder in submissions:
         try:
             checked = verify_submission(folder, benchmark)
         except (VerifyError, StoreError) as error:

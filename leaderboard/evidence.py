@@ -96,21 +96,18 @@ def _checkpoints(folder: Path) -> Iterable[tuple[int, Path]]:
 def training_record(folder: Path, row: str, seed: int, world: str) -> dict[str, Any]:
     """What a training cost and what it noted of itself, from its `metrics.jsonl`: the submitter's word."""
     metrics = _read(folder / "metrics.jsonl")
-    rounds = [record for record in metrics if record.get("kind") == "round"]
-    last: dict[str, Any] = max(metrics, key=lambda record: record.get("step") or 0, default={})
-    for record in metrics:
-        last = record if record.get("step") == last.get("step") else last
-    seconds = [r.get("train_seconds") or r["seconds"] for r in metrics if r.get("kind") in ("round", "train")]
+    rounds = [record for record in metrics if record.get("kind") in ("round", "train")]
+    last = rounds[-1] if rounds else {}
     return {
         "row": row,
         "seed": seed,
         "world": world,
         "updates": last.get("step"),
         "tokens": last.get("tokens"),
-        "env_steps": last.get("env_steps", last.get("step") if not rounds else None),
-        "minutes": round(max(seconds, default=0.0) / 60, 3),
+        "env_steps": last.get("env_steps", last.get("step")),  # sb3 counts its choices as steps
+        "minutes": round(last.get("train_seconds", last.get("seconds", 0.0)) / 60, 3),
         "agreement": [round(r["agreement"], 4) for r in rounds if "agreement" in r],
-        "alarms": sorted({record["alarm"] for record in metrics if record.get("kind") == "alarm"}),
+        "alarms": sorted({record["rule"] for record in metrics if record.get("kind") == "alarm"}),
     }
 
 

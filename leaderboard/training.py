@@ -58,6 +58,7 @@ def train(job: TrainJob, say: Say = lambda line: None, report: Report | None = N
     try:
         from algorithms import algorithm_class, load_policy
         from algorithms.algorithm import EnvSpec, RunLog
+        from algorithms.lm_policy import LMPolicy
         from baselines.recipes import RECIPES
     except ModuleNotFoundError as error:
         raise AgentError(f"training needs {error.name}: `pip install 'stepagent[train]'`") from None
@@ -84,7 +85,10 @@ def train(job: TrainJob, say: Say = lambda line: None, report: Report | None = N
         policy = algorithm_class(job.algorithm)(config).train(start, env, log)
     finally:
         log.close()
-    policy.save(part)
+    if isinstance(policy, LMPolicy):
+        policy.save(part, dtype="float16")  # small enough to keep; judging computes in float32 with just these weights
+    else:
+        policy.save(part)
     (part / "training" / "state.pt").unlink(missing_ok=True)  # what a finished run needs no more
     os.replace(part, folder)
 

@@ -64,6 +64,9 @@ def test_run_report_verify_compare(capsys, toy_toml, tmp_path):
     assert (tmp_path / "site" / "index.html").is_file() and not (tmp_path / "site" / "episodes").exists()
     verify = ["leaderboard", "verify", "--benchmark", str(toy_toml), str(runs / "random"), str(runs / "expert")]
     assert main(verify) == 0
+    capsys.readouterr()
+    assert main([*verify[:-2], str(runs)]) == 0, "a folder that holds submissions means all of them"
+    assert capsys.readouterr().out.count("verified") == 2
     raw = json.loads((runs / "expert" / "result.json").read_text())
     raw["agent"]["name"] = "me"
     (runs / "expert" / "result.json").write_text(json.dumps(raw))

@@ -9,6 +9,9 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+import torch
+from safetensors import safe_open
+
 from algorithms import load_policy
 from algorithms.stepagent.implicit import StepAgentImplicitConfig
 from baselines import recipes
@@ -31,6 +34,9 @@ def test_training_happens_once(tmp_path, monkeypatch):
     said: list[str] = []
     training.train(job, said.append)
     assert (folder / "training" / "metrics.jsonl").is_file() and not folder.with_name("alfworld.part").exists()
+    with safe_open(folder / "model.safetensors", "pt") as weights:  # what is judged is what is stored
+        assert {weights.get_tensor(name).dtype for name in weights.keys()} == {torch.float16}  # noqa: SIM118
+    assert load_policy(folder).model.dtype == torch.float32
     stamp = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
     training.train(job, said.append)
     assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == stamp

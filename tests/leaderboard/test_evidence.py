@@ -1,0 +1,106 @@
+"""Published results: what is copied, the figures that are made of it, and that the page shows just these."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from leaderboard import evidence, experiments, tuning
+from leaderboard.benchmark import load_benchmark
+from leaderboard.board import find_results
+from leaderboard.errors import StoreError
+from leaderboard.experiments import Experiment, Learner
+from leaderboard.store import PACKED, read_result
+from leaderboard.tables import estimate
+from leaderboard.verify import verify_submission
+
+
+@pytest.fixture
+def results(judge, tmp_path):
+    """A folder of results with an experiment's three rows on the toy benchmark, one of them trained."""
+    for name in ("Random", "Expert"):
+        judge(name)
+    judge("Random", out="stepagent")
+    runs = tmp_path / "out" / "leaderboard" / "toy-v1"
+    shutil.copytree(tmp_path / "runs", runs)
+    raw = read_result(runs / "stepagent")
+    named = raw.model_copy(update={"agent": raw.agent.model_copy(update={"name": "stepagent"}), "hash": ""})
+    named.hash = named.content_hash()
+    (runs / "stepagent" / "result.json").write_text(named.model_dump_json())
+    for seed, agreement in ((0, [0.2, 0.5]), (1, [0.4, 0.3])):
+        folder = tmp_path / "out" / "toy" / "stepagent" / str(seed) / "toy" / "training"
+        folder.mkdir(parents=True)
+        rounds = [
+            {"kind": "round", "step": 10 * i, "tokens": 1000 * i, "env_steps": 50 * i, "train_seconds": 30.0 * i,
+             "agreement": value}
+            for i, value in enumerate(agreement, 1)
+        ]  # fmt: skip
+        lines = [*rounds, {"kind": "alarm", "rule": "clipped", "step": 20}, {"kind": "eval", "step": 20}]
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    plan = Experiment("toy", "toy-v1", (Learner("stepagent", "stepagent-implicit"),))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(experiments.EXPERIMENTS, "toy", plan)
+        evidence.publish("toy", tmp_path / "out", tmp_path / "results")
+    evidence._tables.clear()
+    return tmp_path / "results"
+
+
+def test_what_is_published_verifies_and_is_packed(results, toy_toml):
+    rows = find_results([results])
+    assert {path.name for path in rows} == {"random", "expert", "stepagent"}
+    for path in rows:
+        assert (path / PACKED).is_file() and not (path / "episodes.jsonl").exists()
+        verify_submission(path, toy_toml)
+
+
+def test_a_row_that_is_not_complete_is_not_published(results, tmp_path, monkeypatch):
+    plan = Experiment("toy", "toy-v1", (Learner("stepagent", "stepagent-implicit"),))
+    monkeypatch.setitem(experiments.EXPERIMENTS, "toy", plan)
+    path = tmp_path / "out" / "leaderboard" / "toy-v1" / "random" / "result.json"
+    raw = json.loads(path.read_text())
+    raw["complete"] = False
+    path.write_text(json.dumps(raw))
+    with pytest.raises(StoreError, match="not complete"):
+        evidence.publish("toy", tmp_path / "out", tmp_path / "results")
+    assert (results / "toy-v1" / "random" / PACKED).is_file(), "what was published stays"
+
+
+def test_figures_are_those_of_the_results(results):
+    page = "# Page\n\n<!-- rows toy-v1 toy -->\nold\n<!-- end -->\nprose 12\n<!-- agreement toy-v1 -->\n<!-- end -->\n"
+    filled = evidence.fill(page, results)
+    assert "old" not in filled and "prose 12" in filled
+    for name in ("random", "expert", "stepagent"):
+        world = read_result(results / "toy-v1" / name).worlds[0]
+        line = next(line for line in filled.splitlines() if f"| {name}" in line)
+        assert estimate(world.success) in line and estimate(world.score) in line
+    assert "| 100 | 2k | 1.0 |" in filled, "env steps, tokens and minutes of the training"
+    assert "| toy | stepagent | 2 | 30.0 | 40.0 | 1 of 2 |" in filled
+    assert evidence.fill(filled, results) == filled
+    tests = evidence.fill("<!-- tests toy-v1 toy -->\n<!-- end -->\n", results)
+    assert "stepagent" not in tests, "no row to test against"
+    assert "1 of 2" not in evidence.alarms(results, "toy-v1") and "2 of 2" in evidence.alarms(results, "toy-v1")
+
+
+def test_an_unknown_figure_is_named():
+    with pytest.raises(StoreError, match="did you mean 'rows'"):
+        evidence.fill("<!-- row toy-v1 toy -->\n<!-- end -->\n")
+
+
+def test_tuning_gives_every_learner_the_same_trials(tmp_path):
+    plan = experiments.experiment("results-quick")
+    starts, found = tuning.trials(plan, load_benchmark(plan.benchmark), tmp_path, (0.5, 2.0), tasks=7)
+    assert {job.algorithm for job in starts} == {"sft"}
+    assert {trial.job.init for trial in found} == {job.folder for job in starts}
+    per_row: dict[str, list[tuple[str, float]]] = {}
+    for trial in found:
+        per_row.setdefault(trial.row, []).append((trial.job.section.world, trial.factor))
+        assert trial.job.config.eval_split == "dev" and trial.job.config.eval_tasks == 7
+        assert trial.job.config.seed == tuning.SEED not in load_benchmark(plan.benchmark).seeds
+    assert set(per_row) == {learner.row for learner in plan.learners if learner.start is not None}
+    assert len({tuple(sorted(trials)) for trials in per_row.values()}) == 1
+    assert len({trial.job.folder for trial in found}) == len(found)
