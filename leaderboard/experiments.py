@@ -85,7 +85,9 @@ _OTHERS = (
     Learner("ppo", "ppo"),
     Learner("grpo", "grpo"),
     Learner("gigpo", "gigpo"),
-    Learner("stepagent-implicit-on-policy", "stepagent-implicit", changes={"inspection": "on_policy"}),
+    Learner(
+        "stepagent-implicit-on-policy", "stepagent-implicit", changes={"inspection": "on_policy", "expert_share": 0.5}
+    ),
     Learner("stepagent-inverse-on-policy", "stepagent-inverse", changes={"inspection": "on_policy"}),
 )
 _SB3 = Learner("sb3-ppo", "sb3_ppo", None)
@@ -115,7 +117,7 @@ EXPERIMENTS = {
             "results-quick-v1",
             _ALL,
             _BOUNDS,
-            limits={"max_tokens": 120_000, "max_env_steps": 12_000},
+            limits={"max_tokens": 75_000, "max_env_steps": 12_000, "eval_every": 1000},
             start_scale=2,
             rounds=2,
         ),
