@@ -7,7 +7,9 @@ and values (all decoder-only models with ordinary attention do).
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -108,7 +110,9 @@ class RowCache:
         positions = (length + torch.arange(ids.shape[1], device=ids.device)).expand(ids.shape)
         self.place(torch.arange(self.rows, device=ids.device), positions, all_rows=True)
         mask = _mask(model, positions, self._width)
-        output = model(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=self, use_cache=True)
+        output = model(
+            input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, **_given(model, self)
+        )
         return output.logits.float()
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
@@ -148,11 +152,21 @@ def forward_rows(
         input_ids=ids,
         attention_mask=_mask(model, positions, cache._width),
         position_ids=positions,
-        past_key_values=cache,
         use_cache=True,
         logits_to_keep=keep,
+        **_given(model, cache),
     ).logits
     return logits[torch.arange(len(rows), device=device), inverse].float()
+
+
+def _given(model: Any, cache: RowCache) -> dict[str, RowCache]:
+    """A cache under the name that the model's class knows it by: `cache` in newer versions of transformers."""
+    return {_cache_argument(type(model)): cache}
+
+
+@lru_cache
+def _cache_argument(model_class: Any) -> str:
+    return "cache" if "cache" in inspect.signature(model_class.forward).parameters else "past_key_values"
 
 
 def _mask(model: Any, positions: torch.Tensor, width: int) -> Any:
