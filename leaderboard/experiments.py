@@ -85,8 +85,10 @@ _OTHERS = (
     Learner("ppo", "ppo"),
     Learner("grpo", "grpo"),
     Learner("gigpo", "gigpo"),
-    Learner(
-        "stepagent-implicit-on-policy", "stepagent-implicit", changes={"inspection": "on_policy", "expert_share": 0.5}
+    Learner(  # on its own states a novice is corrected more, and unlearns more: see docs/results.md
+        "stepagent-implicit-on-policy",
+        "stepagent-implicit",
+        changes={"inspection": "on_policy", "expert_share": 0.5, "lr": 1e-4},
     ),
     Learner("stepagent-inverse-on-policy", "stepagent-inverse", changes={"inspection": "on_policy"}),
 )
@@ -117,7 +119,7 @@ EXPERIMENTS = {
             "results-quick-v1",
             _ALL,
             _BOUNDS,
-            limits={"max_tokens": 75_000, "max_env_steps": 12_000, "eval_every": 1000},
+            limits={"max_tokens": 75_000, "max_env_steps": 12_000, "max_minutes": None, "eval_every": 1000},
             start_scale=2,
             rounds=2,
         ),
