@@ -11,13 +11,16 @@ import numpy as np
 import pytest
 import torch
 
+from algorithms import algorithm_class
 from algorithms.adapters import LoraConfig
+from algorithms.algorithm import RunLog
 from algorithms.branches import Branched, branch_batch, branched_logprobs
 from algorithms.lm import ModelConfig, logits_at
 from algorithms.lm_policy import LMPolicy
 from algorithms.losses import token_logprobs
 from algorithms.prompts import segments_of_trace
 from algorithms.rollout import EpisodeSpec, make_envs, rollout
+from algorithms.training import Trainer
 
 MODEL = os.environ.get("STEPAGENT_TEST_MODEL", "")
 pytestmark = pytest.mark.skipif(not MODEL, reason="STEPAGENT_TEST_MODEL names no model")
@@ -69,6 +72,37 @@ def test_branches_are_exact(policy, toy_traces):
             for ids, got in ((segment.ids[start:end], expert[i]), (others[i], novice[i])):
                 logits = policy.model(torch.tensor([segment.ids[:start] + ids])).logits[0, start - 1 : -1]
                 assert np.isclose(token_logprobs(logits, torch.tensor(ids)).sum(), got, atol=1e-3)
+
+
+CONFIGS = {
+    "sft": {"num_traces": 2, "epochs": 4, "log_every": 1, "batch_tokens": 4096},
+    "eto": {"iterations": 1, "num_tasks": 2, "epochs": 4},
+    "stepagent-implicit": {"cycles": 1, "num_tasks": 2, "epochs": 4, "batch_tokens": 4096},
+    "stepagent-inverse": {"cycles": 1, "num_tasks": 2, "epochs": 2, "discriminator_epochs": 4, "batch_tokens": 4096},
+}
+
+
+@pytest.mark.parametrize("name", list(CONFIGS))
+def test_it_goes_through_sft_eto_and_both_stepagents(name, toy_env, monkeypatch):
+    """A few updates with LoRA on the same data each time: the loss falls (the discriminator's, for the inverse one)."""
+    pytest.importorskip("peft")
+    policy = LMPolicy.load(MODEL, model=ModelConfig(lora=LoraConfig(r=8)), mode="constrained", window=1024)
+    losses: dict[str, list[float]] = {}
+    update = Trainer.update
+
+    def noting(trainer, loss, *names, **settings):
+        parts = [loss] if isinstance(loss, torch.Tensor) else list(loss)
+        losses.setdefault(names[0] if names else "policy", []).append(sum(float(part.detach()) for part in parts))
+        return update(trainer, parts, *names, **settings)
+
+    monkeypatch.setattr(Trainer, "update", noting)
+    algorithm = algorithm_class(name)
+    config = algorithm.Config(lr=1e-3, threads=2, num_envs=2, save_every=0, **CONFIGS[name])
+    algorithm(config).train(policy, toy_env, RunLog())
+    print(name, {key: [round(value, 3) for value in values] for key, values in losses.items()})
+    falling = losses["discriminator" if name == "stepagent-inverse" else "policy"]
+    assert len(falling) >= 4 and falling[-1] < 0.9 * falling[0]
+    assert all(np.isfinite(values).all() for values in losses.values())
 
 
 def test_the_loss_falls_with_lora(toy_traces):
