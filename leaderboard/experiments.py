@@ -28,9 +28,10 @@ from leaderboard.schema import Benchmark, EpisodeRecord, Section
 from leaderboard.training import TrainJob, train_all
 from stepagent_envs.errors import did_you_mean
 
-__all__ = ["EXPERIMENTS", "Experiment", "Learner", "experiment", "jobs", "judge_all", "run"]
+__all__ = ["EXPERIMENTS", "START", "Experiment", "Learner", "experiment", "jobs", "judge_all", "run"]
 
 START = "sft"
+"""The row whose checkpoints the others start from."""
 Say = Callable[[str], None]
 
 

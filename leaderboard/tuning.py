@@ -21,7 +21,7 @@ from rich.console import Console
 from leaderboard.benchmark import load_benchmark, restrict
 from leaderboard.curves import METRICS, read_curve
 from leaderboard.errors import AgentError
-from leaderboard.experiments import Experiment, experiment, jobs
+from leaderboard.experiments import START, Experiment, experiment, jobs
 from leaderboard.provenance import describe_commit
 from leaderboard.schema import Benchmark
 from leaderboard.training import TrainJob, train_all
@@ -68,6 +68,7 @@ def tune(
     name: str,
     out: Path,
     worlds: Sequence[str] = (),
+    rows: Sequence[str] = (),
     factors: Sequence[float] = (0.3, 1.0, 3.0),
     tasks: int = 60,
     workers: int = 0,
@@ -78,13 +79,16 @@ def tune(
     Args:
         name: of the experiment.
         out: folder of checkpoints and records.
-        worlds: only these; () for all.
+        worlds, rows: only these; () for all.
         factors: on the recipe's learning rate.
         tasks: of the dev split to judge on.
         workers: trainings at once; 0: as many as there are cores.
         say: told what happens.
     """
     plan = experiment(name)
+    if rows:
+        wanted = {START, *rows}
+        plan = replace(plan, learners=tuple(learner for learner in plan.learners if learner.row in wanted))
     starts, found = trials(plan, restrict(load_benchmark(plan.benchmark), worlds), out / name, factors, tasks)
     train_all([*starts, *(trial.job for trial in found)], say, workers or None)
     for trial in found:
@@ -117,6 +121,8 @@ class Arguments:
     """Folder of checkpoints and of tuning.jsonl."""
     worlds: tuple[str, ...] = ()
     """Only these worlds."""
+    rows: tuple[str, ...] = ()
+    """Only these learners."""
     factors: tuple[float, ...] = (0.3, 1.0, 3.0)
     """Factors on the recipes' learning rates."""
     tasks: int = 60
