@@ -107,7 +107,7 @@ def tune(
             "tasks": tasks,
             "split": trial.job.config.eval_split,
             "seed": SEED,
-            "commit": describe_commit(),
+            "commit": describe_commit().removeprefix(" at commit "),
         }
 
 
