@@ -15,14 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 
 from algorithms.algorithm import ConfigError
 
 __all__ = [
-    "LoraConfig", "adapter_base", "add_lora", "has_adapter", "load_adapter", "merged", "without_adapter",
+    "LoraConfig", "adapter_base", "add_lora", "has_adapter", "load_adapter", "merged", "save_adapter",
+    "without_adapter",
 ]  # fmt: skip
 
 _FILE = "adapter_config.json"
+_NAME = "default"  # of the one adapter that a model has
+_PREFIX = "base_model.model."  # of the weights' names in peft's files
 
 
 @dataclass(frozen=True)
@@ -95,15 +99,29 @@ def load_adapter(model: Any, folder: str | Path) -> None:
     _put(model, settings)
     weights = peft.load_peft_weights(str(folder), device="cpu")
     found = peft.set_peft_model_state_dict(
-        model, {name.removeprefix("base_model.model."): weight for name, weight in weights.items()}
+        model, {name.removeprefix(_PREFIX): weight for name, weight in weights.items()}
     )
     if found.unexpected_keys:
         raise ConfigError(f"{folder}: this adapter does not belong to its base model ({found.unexpected_keys[0]})")
 
 
+def save_adapter(model: Any, folder: str | Path) -> None:
+    """Write a model's adapter in the format of peft, which names its base model."""
+    peft = _peft()
+    weights = peft.get_peft_model_state_dict(model)
+    content = {f"{_PREFIX}{name}": weight.detach().cpu().contiguous() for name, weight in weights.items()}
+    save_file(content, Path(folder) / peft.utils.SAFETENSORS_WEIGHTS_NAME, metadata={"format": "pt"})
+    settings = copy.copy(model.peft_config[_NAME])
+    settings.inference_mode = True
+    settings.save_pretrained(str(folder))
+
+
 def _put(model: Any, settings: Any) -> None:
-    """Adapters are kept in float32 whatever the model's format: small steps would be rounded away in bfloat16."""
-    model.add_adapter(settings)
+    """Adapters are kept in float32 whatever the model's format: small steps would be rounded away in bfloat16.
+
+    peft does it by itself: the way through transformers asks for versions of peft that may not be out yet.
+    """
+    _peft().inject_adapter_in_model(settings, model, _NAME)
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
@@ -111,7 +129,7 @@ def _put(model: Any, settings: Any) -> None:
 
 def has_adapter(model: Any) -> bool:
     """Whether a model has adapters."""
-    return bool(getattr(model, "_hf_peft_config_loaded", False))
+    return bool(getattr(model, "peft_config", None))
 
 
 @contextmanager
@@ -123,26 +141,32 @@ def without_adapter(model: Any) -> Iterator[Any]:
     """
     if not has_adapter(model):
         raise ConfigError("a model without adapters has no base to go back to; keep a copy of it")
-    model.disable_adapters()
+    layers = [layer for _, layer in _adapted(model)]
+    for layer in layers:
+        layer.enable_adapters(False)
     try:
         yield model
     finally:
-        model.enable_adapters()
+        for layer in layers:
+            layer.enable_adapters(True)
 
 
 def merged(model: Any) -> Any:
     """A copy whose adapters are added to its weights: an ordinary model of the same class."""
+    model = copy.deepcopy(model)
+    for name, layer in _adapted(model):
+        layer.merge()
+        parent, _, last = name.rpartition(".")
+        setattr(model.get_submodule(parent), last, layer.get_base_layer())
+    del model.peft_config
+    return model.requires_grad_(True)
+
+
+def _adapted(model: Any) -> list[tuple[str, Any]]:
+    """The layers that have an adapter, with their names."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    model = copy.deepcopy(model)
-    for name, layer in list(model.named_modules()):
-        if isinstance(layer, BaseTunerLayer):
-            layer.merge()
-            parent, _, last = name.rpartition(".")
-            setattr(model.get_submodule(parent), last, layer.get_base_layer())
-    del model.peft_config
-    model._hf_peft_config_loaded = False
-    return model.requires_grad_(True)
+    return [(name, layer) for name, layer in model.named_modules() if isinstance(layer, BaseTunerLayer)]
 
 
 def _layers(model: Any) -> list[str]:

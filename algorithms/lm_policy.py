@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 
-from algorithms.adapters import has_adapter, merged
+from algorithms.adapters import has_adapter, merged, save_adapter
 from algorithms.algorithm import ConfigError
 from algorithms.decoding import ActionTrie, Decoding, Walk, pick, slot_tokens
 from algorithms.kv_cache import RowCache, check_cache, forward_rows
@@ -315,8 +315,11 @@ class LMPolicy(Policy):
         model = merged(self.model) if merge and has_adapter(self.model) else self.model
         if dtype is not None:
             model = copy.deepcopy(model).to(getattr(torch, dtype))
-        with quiet():
-            model.save_pretrained(folder)
+        if has_adapter(model):
+            save_adapter(model, folder)
+        else:
+            with quiet():
+                model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
         content = {"format": 1, "name": self.name, "prompt_version": PROMPT_VERSION, **self._layout()}
         (folder / _FILE).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
