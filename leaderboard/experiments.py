@@ -91,7 +91,6 @@ _OTHERS = (
         "stepagent-implicit",
         changes={"inspection": "on_policy", "expert_share": 0.5, "lr": 1e-4},
     ),
-    Learner("stepagent-inverse-on-policy", "stepagent-inverse", changes={"inspection": "on_policy"}),
 )
 _SB3 = Learner("sb3-ppo", "sb3_ppo", None)
 _ALL = (_SFT, *_MAIN, *_OTHERS, _SB3)

@@ -78,7 +78,15 @@ CONFIGS = {
     "sft": {"num_traces": 2, "epochs": 4, "log_every": 1, "batch_tokens": 4096},
     "eto": {"iterations": 1, "num_tasks": 2, "epochs": 4},
     "stepagent-implicit": {"cycles": 1, "num_tasks": 2, "epochs": 4, "batch_tokens": 4096},
-    "stepagent-inverse": {"cycles": 1, "num_tasks": 2, "epochs": 2, "discriminator_epochs": 4, "batch_tokens": 4096},
+    "stepagent-inverse": {  # all of a copy of the backbone is the discriminator: it wants small steps
+        "cycles": 1,
+        "num_tasks": 2,
+        "epochs": 2,
+        "discriminator_epochs": 8,
+        "discriminator_lr": 1e-4,
+        "lr": 1e-4,
+        "batch_tokens": 4096,
+    },
 }
 
 
@@ -97,7 +105,7 @@ def test_it_goes_through_sft_eto_and_both_stepagents(name, toy_env, monkeypatch)
 
     monkeypatch.setattr(Trainer, "update", noting)
     algorithm = algorithm_class(name)
-    config = algorithm.Config(lr=1e-3, threads=2, num_envs=2, save_every=0, **CONFIGS[name])
+    config = algorithm.Config(**{"lr": 1e-3, "threads": 1, "num_envs": 2, "save_every": 0, **CONFIGS[name]})
     algorithm(config).train(policy, toy_env, RunLog())
     print(name, {key: [round(value, 3) for value in values] for key, values in losses.items()})
     falling = losses["discriminator" if name == "stepagent-inverse" else "policy"]
