@@ -64,11 +64,10 @@ def train(job: TrainJob, say: Say = lambda line: None, report: Report | None = N
         raise AgentError(f"training needs {error.name}: `pip install 'stepagent[train]'`") from None
     section, folder = job.section, job.folder
     config = RECIPES[job.algorithm, section.env_id] if job.config is None else job.config
-    wanted = json.loads(json.dumps(config.to_dict()))
     if folder.is_dir():
-        if _saved_config(folder) != wanted:
-            say(f"{folder}: trained with other settings than today's; delete the folder to train anew")
+        _check_finished(folder, config, say)
         return
+    wanted = _plain(config)
     part = folder.with_name(folder.name + ".part")
     resume = _saved_config(part) == wanted
     if not resume:
@@ -105,7 +104,10 @@ def train_all(jobs: Sequence[TrainJob], say: Say, processes: int | None = None) 
         StepAgentError: the first that a training raised; the others are stopped.
     """
     context = multiprocessing.get_context("spawn")
-    waiting = list(jobs)
+    waiting = [job for job in jobs if job.config is None or not job.folder.is_dir()]
+    for job in jobs:  # what is there needs no process to find that out
+        if job not in waiting:
+            _check_finished(job.folder, job.config, say)
     places = max(1, min(len(waiting), processes or os.cpu_count() or 1))
     running: dict[Connection, tuple[TrainJob, Any, TaskID]] = {}
     with _bars() as bars:
@@ -171,6 +173,17 @@ def _bars() -> Progress:
         TimeElapsedColumn(),
         console=Console(stderr=True),
     )
+
+
+def _check_finished(folder: Path, config: Any, say: Say) -> None:
+    """Say so where a checkpoint was made with other settings than those of today."""
+    if _saved_config(folder) != _plain(config):
+        say(f"{folder}: trained with other settings than today's; delete the folder to train anew")
+
+
+def _plain(config: Any) -> Any:
+    """A config as JSON gives it back."""
+    return json.loads(json.dumps(config.to_dict()))
 
 
 def _saved_config(folder: Path) -> Any:
