@@ -1,6 +1,7 @@
 """Published results: kept in `leaderboard/results`, and the figures of docs/results.md made from them.
 
     python -m leaderboard.evidence publish results-quick   # runs and trainings of an experiment -> leaderboard/results
+    python -m leaderboard.evidence rejudge results-quick   # plays the kept checkpoints again and compares
     python -m leaderboard.evidence figures                 # fills in the figures of docs/results.md
     python -m leaderboard.evidence figures --check         # fails where a figure is not what the results give
 
@@ -21,21 +22,25 @@ from pathlib import Path
 from typing import Any
 
 from leaderboard import stats
+from leaderboard.agents import AgentSpec
+from leaderboard.benchmark import load_benchmark, restrict
 from leaderboard.board import OVERALL, Row, Table
 from leaderboard.compare import compare_rows
 from leaderboard.errors import StoreError
 from leaderboard.experiments import experiment
 from leaderboard.report import board_of
-from leaderboard.store import PACKED, episodes_path, pack, read_result
+from leaderboard.runner import RunOptions, run_benchmark
+from leaderboard.schema import EpisodeRecord
+from leaderboard.store import PACKED, episodes_path, pack, read_episodes, read_result
 from leaderboard.tables import detail_cells, estimate, label, number
 from stepagent_envs.errors import did_you_mean
 
-__all__ = ["FIGURES", "RESULTS", "fill", "main", "publish", "training_record"]
+__all__ = ["FIGURES", "RESULTS", "fill", "main", "publish", "rejudge", "training_record"]
 
 RESULTS = Path(__file__).resolve().parent / "results"
 """One folder for each benchmark, in it one for each row, and `trainings.jsonl`."""
 PAGE = RESULTS.parent.parent / "docs" / "results.md"
-TRAININGS, TUNING = "trainings.jsonl", "tuning.jsonl"
+TRAININGS, TUNING, CHECKPOINTS = "trainings.jsonl", "tuning.jsonl", "checkpoints"
 AGAINST = ("eto", "ppo", "rft", "sft")
 """Rows that the StepAgent rows are tested against."""
 _BLOCK = re.compile(r"(<!-- (?P<call>(?!end)[^>]+?) -->\n)(?P<body>.*?)(<!-- end -->)", re.DOTALL)
@@ -44,7 +49,7 @@ _BLOCK = re.compile(r"(<!-- (?P<call>(?!end)[^>]+?) -->\n)(?P<body>.*?)(<!-- end
 # --- publishing ----------------------------------------------------------------------------------------------------
 
 
-def publish(name: str, out: Path, to: Path = RESULTS, rows: Sequence[str] = ()) -> list[Path]:
+def publish(name: str, out: Path, to: Path = RESULTS, rows: Sequence[str] = (), keep: Sequence[str] = ()) -> list[Path]:
     """Copy an experiment's rows and what its trainings noted; episodes are packed.
 
     Args:
@@ -52,6 +57,7 @@ def publish(name: str, out: Path, to: Path = RESULTS, rows: Sequence[str] = ()) 
         out: the folder it ran in.
         to: where to.
         rows: only these; () for all.
+        keep: worlds of which the learners' checkpoints of the first run seed are kept too.
 
     Returns:
         The folders of the rows.
@@ -82,9 +88,42 @@ def publish(name: str, out: Path, to: Path = RESULTS, rows: Sequence[str] = ()) 
         for seed, world in _checkpoints(out / plan.name / learner.row)
         if (path := world / "training" / "metrics.jsonl").is_file()
     ]
+    for learner in plan.learners:
+        for seed, world in _checkpoints(out / plan.name / learner.row) if learner.row in names else ():
+            if world.name in keep and seed == load_benchmark(plan.benchmark).seeds[0]:
+                place = target / CHECKPOINTS / learner.row / str(seed) / world.name
+                shutil.rmtree(place, ignore_errors=True)
+                shutil.copytree(world, place, ignore=shutil.ignore_patterns("training"))
     kept = [record for record in _read(target / TRAININGS) if record["row"] not in names]
     _write(target / TRAININGS, [*kept, *records])
     return done
+
+
+def rejudge(name: str, folder: Path, to: Path = RESULTS) -> Iterable[tuple[str, int, int]]:
+    """Judge the kept checkpoints again, on the episodes of their world and run seed.
+
+    Args:
+        name: of the experiment.
+        folder: for the new episodes.
+        to: where the results are.
+
+    Yields:
+        Row and world, the number of episodes, and in how many of them every action is the published one.
+    """
+    plan = experiment(name)
+    target = to / plan.benchmark
+    for path in sorted((target / CHECKPOINTS).glob("*/*/*")):
+        row, seed, world = path.parts[-3:]
+        benchmark = restrict(load_benchmark(plan.benchmark), [world]).model_copy(update={"seeds": [int(seed)]})
+        out = folder / row / world
+        run_benchmark(benchmark, AgentSpec(path.as_posix(), {"threads": 1}), out, RunOptions(name=row))
+        again = {record.key: record for record in read_episodes(episodes_path(out))}
+        before = {record.key: record for record in read_episodes(episodes_path(target / row))}
+        yield f"{row} {world}", len(again), sum(_same(record, before[key]) for key, record in again.items())
+
+
+def _same(a: EpisodeRecord, b: EpisodeRecord) -> bool:
+    return a.trace is not None and b.trace is not None and a.trace.actions == b.trace.actions and a.score == b.score
 
 
 def _checkpoints(folder: Path) -> Iterable[tuple[int, Path]]:
@@ -314,6 +353,16 @@ class _Publish:
     """The folder it ran in."""
     rows: tuple[str, ...] = ()
     """Only these rows."""
+    keep: tuple[str, ...] = ()
+    """Worlds of which the first run seed's checkpoints are kept too."""
+
+
+@dataclass(frozen=True)
+class _Rejudge:
+    name: str
+    """The experiment."""
+    out: Path = Path("runs/rejudged")
+    """Folder for the new episodes."""
 
 
 @dataclass(frozen=True)
@@ -325,18 +374,26 @@ class _Figures:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """`python -m leaderboard.evidence {publish,figures}`."""
+    """`python -m leaderboard.evidence {publish,rejudge,figures}`."""
     import tyro
     from rich.console import Console
 
     console = Console(soft_wrap=True)
     arguments = tyro.extras.subcommand_cli_from_dict(
-        {"publish": _Publish, "figures": _Figures}, args=argv, prog="python -m leaderboard.evidence"
+        {"publish": _Publish, "rejudge": _Rejudge, "figures": _Figures},
+        args=argv,
+        prog="python -m leaderboard.evidence",
     )
     if isinstance(arguments, _Publish):
-        for folder in publish(arguments.name, arguments.out, rows=arguments.rows):
+        for folder in publish(arguments.name, arguments.out, rows=arguments.rows, keep=arguments.keep):
             console.print(str(folder), highlight=False)
         return 0
+    if isinstance(arguments, _Rejudge):
+        differ = 0
+        for what, episodes, same in rejudge(arguments.name, arguments.out):
+            console.print(f"{what}: {same} of {episodes} episodes are as published", highlight=False)
+            differ += episodes - same
+        return 1 if differ else 0
     text = arguments.page.read_text(encoding="utf-8")
     made = fill(text)
     if arguments.check and made != text:
