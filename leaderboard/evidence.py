@@ -21,6 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import tyro
+from rich.console import Console
+
 from leaderboard import stats
 from leaderboard.agents import AgentSpec
 from leaderboard.benchmark import load_benchmark, restrict
@@ -347,7 +350,7 @@ FIGURES: dict[str, Callable[..., str]] = {
 
 @dataclass(frozen=True)
 class _Publish:
-    name: str
+    name: tyro.conf.Positional[str]
     """The experiment."""
     out: Path = Path("runs")
     """The folder it ran in."""
@@ -359,7 +362,7 @@ class _Publish:
 
 @dataclass(frozen=True)
 class _Rejudge:
-    name: str
+    name: tyro.conf.Positional[str]
     """The experiment."""
     out: Path = Path("runs/rejudged")
     """Folder for the new episodes."""
@@ -375,9 +378,6 @@ class _Figures:
 
 def main(argv: list[str] | None = None) -> int:
     """`python -m leaderboard.evidence {publish,rejudge,figures}`."""
-    import tyro
-    from rich.console import Console
-
     console = Console(soft_wrap=True)
     arguments = tyro.extras.subcommand_cli_from_dict(
         {"publish": _Publish, "rejudge": _Rejudge, "figures": _Figures},

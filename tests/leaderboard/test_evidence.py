@@ -91,6 +91,12 @@ def test_an_unknown_figure_is_named():
         evidence.fill("<!-- row toy-v1 toy -->\n<!-- end -->\n")
 
 
+def test_the_results_page_shows_what_the_results_give():
+    text = evidence.PAGE.read_text(encoding="utf-8")
+    assert "<!-- rows results-quick-v1 alfworld -->" in text
+    assert evidence.fill(text) == text, "run `python -m leaderboard.evidence figures`"
+
+
 def test_tuning_gives_every_learner_the_same_trials(tmp_path):
     plan = experiments.experiment("results-quick")
     starts, found = tuning.trials(plan, load_benchmark(plan.benchmark), tmp_path, (0.5, 2.0), tasks=7)
