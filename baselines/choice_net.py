@@ -160,16 +160,21 @@ class ChoicePolicy(Policy):
         (folder / _FILE).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: str | Path, *, greedy: bool | None = None, name: str | None = None) -> ChoicePolicy:
+    def load(
+        cls, folder: str | Path, *, greedy: bool | None = None, name: str | None = None, threads: int = 0
+    ) -> ChoicePolicy:
         """Load a saved policy.
 
         Args:
             folder: as given to `save`.
             greedy, name: overrule what was saved.
+            threads: threads of the tensor library (of the whole process); 0 leaves its choice.
 
         Raises:
             ConfigError: the folder holds no such policy, or a damaged one.
         """
+        if threads:
+            torch.set_num_threads(threads)
         folder = Path(folder)
         try:
             saved = json.loads((folder / _FILE).read_text(encoding="utf-8"))
