@@ -43,7 +43,7 @@ __all__ = ["FIGURES", "RESULTS", "fill", "main", "publish", "rejudge", "training
 RESULTS = Path(__file__).resolve().parent / "results"
 """One folder for each benchmark, in it one for each row, and `trainings.jsonl`."""
 PAGE = RESULTS.parent.parent / "docs" / "results.md"
-TRAININGS, TUNING, CHECKPOINTS = "trainings.jsonl", "tuning.jsonl", "checkpoints"
+TRAININGS, TUNING, TRIALS, CHECKPOINTS = "trainings.jsonl", "tuning.jsonl", "trials.jsonl", "checkpoints"
 AGAINST = ("eto", "ppo", "rft", "sft")
 """Rows that the StepAgent rows are tested against."""
 _BLOCK = re.compile(r"(<!-- (?P<call>(?!end)[^>]+?) -->\n)(?P<body>.*?)(<!-- end -->)", re.DOTALL)
@@ -307,6 +307,24 @@ def tuning(results: Path, benchmark: str) -> str:
     return _grid(["world", "row", *(f"× {f:g}" for f in factors), "best lr"], cells)
 
 
+def trials(results: Path, benchmark: str) -> str:
+    """Single trainings that were made to look for a cause, judged on the dev split (success, %)."""
+    cells = [
+        [
+            record["what"],
+            record["settings"],
+            record["world"],
+            f"{record['tokens'] / 1e3:,.0f}k",
+            f"{100 * record['start']:.1f}",
+            f"{100 * record['success']:.1f}",
+            " → ".join(f"{100 * value:.1f}" for value in record["agreement"]),
+            record["commit"],
+        ]
+        for record in _read(results / benchmark / TRIALS)
+    ]
+    return _grid(["what", "settings", "world", "tokens", "start", "after", "agreement, %", "commit"], cells)
+
+
 def provenance(results: Path, benchmark: str) -> str:
     """Where the rows come from: benchmark, commits, machine."""
     table = _table(results, benchmark)
@@ -340,7 +358,7 @@ def best(results: Path, benchmark: str, world: str, *names: str) -> str:
 
 
 FIGURES: dict[str, Callable[..., str]] = {
-    each.__name__: each for each in (rows, tests, agreement, alarms, tuning, provenance, overall, best)
+    each.__name__: each for each in (rows, tests, agreement, alarms, tuning, trials, provenance, overall, best)
 }
 """Name -> what makes the figure, from the folder of results and the words after the name."""
 
