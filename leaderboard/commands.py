@@ -299,7 +299,7 @@ def experiment(name: Annotated[str, tyro.conf.Positional] = "quick", out: Path =
     """Train an experiment's learners on each world (unless that was done), judge them, print the table, write the page.
 
     Args:
-        name: quick (what `make leaderboard` runs), results-quick or results; see leaderboard/experiments.py.
+        name: quick (what `make leaderboard` runs), results-quick, results-alfworld, …; see leaderboard/experiments.py.
         out: where checkpoints (OUT/NAME/ROW/SEED/WORLD), runs and page (OUT/leaderboard/BENCHMARK) go.
         workers: processes that train and judge; 0: as many as there are cores.
     """

@@ -27,7 +27,7 @@ from rich.console import Console
 from leaderboard import stats
 from leaderboard.agents import AgentSpec
 from leaderboard.benchmark import load_benchmark, restrict
-from leaderboard.board import OVERALL, Row, Table
+from leaderboard.board import Table
 from leaderboard.compare import compare_rows
 from leaderboard.errors import StoreError
 from leaderboard.experiments import experiment
@@ -35,7 +35,7 @@ from leaderboard.report import board_of
 from leaderboard.runner import RunOptions, run_benchmark
 from leaderboard.schema import EpisodeRecord
 from leaderboard.store import PACKED, episodes_path, pack, read_episodes, read_result
-from leaderboard.tables import detail_cells, estimate, label, number
+from leaderboard.tables import detail_cells, label, number
 from stepagent_envs.errors import did_you_mean
 
 __all__ = ["FIGURES", "RESULTS", "fill", "main", "publish", "rejudge", "training_record"]
@@ -339,26 +339,8 @@ def provenance(results: Path, benchmark: str) -> str:
     )
 
 
-def overall(results: Path, benchmark: str) -> str:
-    """All rows over all worlds (means of the worlds)."""
-    table = _table(results, benchmark)
-    cells = [
-        [number(cell.rank, 0), label(row), estimate(cell.success), estimate(cell.score)]
-        for row in table.rows
-        for cell in [row.cells[OVERALL]]
-    ]
-    return _grid(["rank", "row", "success", "score"], cells)
-
-
-def best(results: Path, benchmark: str, world: str, *names: str) -> str:
-    """Success and score of some rows in one sentence."""
-    named: dict[str, Row] = {row.result.agent.name: row for row in _table(results, benchmark).rows}
-    cells = [(name, named[name].cells[world]) for name in names if name in named]
-    return "; ".join(f"{n}: success {estimate(c.success)}, score {estimate(c.score)}" for n, c in cells) + "."
-
-
 FIGURES: dict[str, Callable[..., str]] = {
-    each.__name__: each for each in (rows, tests, agreement, alarms, tuning, trials, provenance, overall, best)
+    each.__name__: each for each in (rows, tests, agreement, alarms, tuning, trials, provenance)
 }
 """Name -> what makes the figure, from the folder of results and the words after the name."""
 
