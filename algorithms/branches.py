@@ -69,6 +69,14 @@ class BranchedBatch:
     novice_end: torch.Tensor
     tokens: int
 
+    @property
+    def novice_tokens(self) -> torch.Tensor:
+        """The rows of `trunk` and `branch` that the novice said, shape (N, 4)."""
+        trunk_by_novice = ~(self.trunk_is_expert & self.branched)  # where there is no branch, both said it
+        return torch.cat(
+            [self.trunk[trunk_by_novice[self.trunk[:, 3]]], self.branch[self.trunk_is_expert[self.branch[:, 3]]]]
+        )
+
 
 def branch_batch(items: Sequence[Branched]) -> BranchedBatch:
     """Lay out sequences and their branches."""

@@ -19,6 +19,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import tyro
@@ -37,6 +38,7 @@ from leaderboard.schema import EpisodeRecord
 from leaderboard.store import PACKED, episodes_path, pack, read_episodes, read_result
 from leaderboard.tables import detail_cells, label, number
 from stepagent_envs.errors import did_you_mean
+from stepagent_envs.intervals import score_interval
 
 __all__ = ["FIGURES", "RESULTS", "fill", "main", "publish", "rejudge", "training_record"]
 
@@ -44,6 +46,7 @@ RESULTS = Path(__file__).resolve().parent / "results"
 """One folder for each benchmark, in it one for each row, and `trainings.jsonl`."""
 PAGE = RESULTS.parent.parent / "docs" / "results.md"
 TRAININGS, TUNING, TRIALS, CHECKPOINTS = "trainings.jsonl", "tuning.jsonl", "trials.jsonl", "checkpoints"
+ABLATIONS = "ablations.jsonl"
 AGAINST = ("eto", "ppo", "rft", "sft")
 """Rows that the StepAgent rows are tested against."""
 _BLOCK = re.compile(r"(<!-- (?P<call>(?!end)[^>]+?) -->\n)(?P<body>.*?)(<!-- end -->)", re.DOTALL)
@@ -307,6 +310,52 @@ def tuning(results: Path, benchmark: str) -> str:
     return _grid(["world", "row", *(f"× {f:g}" for f in factors), "best lr"], cells)
 
 
+def ablations(results: Path, benchmark: str, study: str) -> str:
+    """What the variants of a study reached on the dev split: means over seeds, Wilson intervals for one seed of tasks."""
+    found: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for record in _read(results / benchmark / ABLATIONS):
+        if record["study"] == study:
+            found.setdefault((record["world"], record["algorithm"], record["variant"]), []).append(record)
+    cells = []
+    for (world, algorithm, variant), runs in found.items():
+        success = statistics.fmean(run["success"] for run in runs)
+        low, high = score_interval(success, runs[0]["tasks"], NormalDist().inv_cdf(0.975))
+        agreed = [run["agreement"] for run in runs if run["agreement"]]
+        cells.append(
+            [
+                world,
+                algorithm,
+                variant,
+                f"{100 * statistics.fmean(run['start'] for run in runs):.1f}",
+                f"{100 * success:.1f} [{100 * low:.1f}, {100 * high:.1f}]",
+                ", ".join(f"{100 * run['success']:.0f}" for run in runs),
+                f"{statistics.fmean(run['tokens'] for run in runs) / 1e3:,.0f}k",
+                f"{statistics.fmean(run['env_steps'] for run in runs):,.0f}",
+                " → ".join(f"{100 * statistics.fmean(values):.1f}" for values in zip(*agreed, strict=True)),
+            ]
+        )
+    header = ["world", "learner", "variant", "start", "success", "by seed", "tokens", "env steps", "agreement, %"]
+    return _grid(header, cells)
+
+
+def curves(results: Path, benchmark: str, world: str) -> str:
+    """Success on the dev split while each row learned, in % after minutes of training; means over the seeds."""
+    found: dict[str, dict[int, list[tuple[float, float]]]] = {}
+    for row in _table(results, benchmark).rows:
+        for curve in row.result.agent.training:
+            if curve.world.partition("-")[0] != world.partition("-")[0]:
+                continue
+            for place, point in enumerate(curve.points):
+                if point.success is not None and point.minutes is not None:
+                    places = found.setdefault(row.result.agent.name, {})
+                    places.setdefault(place, []).append((point.minutes, point.success))
+    cells = []
+    for name, points in found.items():
+        means = [tuple(map(statistics.fmean, zip(*at, strict=True))) for _, at in sorted(points.items())]
+        cells.append([name, "; ".join(f"{minutes:.1f} min {100 * success:.0f}" for minutes, success in means)])
+    return _grid(["row", "success on dev, %, after minutes"], cells)
+
+
 def trials(results: Path, benchmark: str) -> str:
     """Single trainings that were made to look for a cause, judged on the dev split (success, %)."""
     cells = [
@@ -340,7 +389,7 @@ def provenance(results: Path, benchmark: str) -> str:
 
 
 FIGURES: dict[str, Callable[..., str]] = {
-    each.__name__: each for each in (rows, tests, agreement, alarms, tuning, trials, provenance)
+    each.__name__: each for each in (rows, tests, agreement, alarms, tuning, trials, ablations, curves, provenance)
 }
 """Name -> what makes the figure, from the folder of results and the words after the name."""
 

@@ -89,7 +89,7 @@ _OTHERS = (
     Learner(  # on its own states a novice is corrected more, and unlearns more: see docs/results.md
         "stepagent-implicit-on-policy",
         "stepagent-implicit",
-        changes={"inspection": "on_policy", "expert_share": 0.5, "lr": 1e-4},
+        changes={"inspection": "on_policy", "takeover": 2, "lr": 1e-4},
     ),
 )
 _SB3 = Learner("sb3-ppo", "sb3_ppo", None)

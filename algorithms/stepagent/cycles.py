@@ -17,6 +17,9 @@ class CycleConfig(TrainingConfig):
 
     inspection: str = "expert"
     """States to compare in: "expert" (the expert's, as in the paper) or "on_policy" (those the novice reaches)."""
+    takeover: int | None = None
+    """With inspection "on_policy": how often the novice may differ from the expert in an episode; after that the
+    expert's actions are carried out, so that states stay near those that matter. None: it never takes over."""
     expert: str | None = None
     """Which expert; None: the world's first."""
     cycles: int = 3
@@ -32,19 +35,21 @@ class CycleConfig(TrainingConfig):
         """See `AlgorithmConfig.validate`."""
         super().validate()
         self.require("inspection", self.inspection in STATES, f"one of {list(STATES)}")
+        self.require("takeover", self.takeover is None or self.takeover >= 1, "at least 1, or None")
+        on_policy = self.inspection == "on_policy"
+        self.require("takeover", on_policy or self.takeover is None, "None with inspection 'expert'")
         for name in ("cycles", "epochs"):
             self.require(name, getattr(self, name) >= 1, "at least 1")
         self.require("num_tasks", self.num_tasks is None or self.num_tasks >= 1, "at least 1, or None")
         self.require("temperature", self.temperature >= 0, "at least 0")
 
 
-def cycles(trainer: Trainer, config: CycleConfig, expert_share: float = 0.0) -> Iterator[Inspection]:
+def cycles(trainer: Trainer, config: CycleConfig) -> Iterator[Inspection]:
     """Inspect once for each cycle, with the policy as it is by then, and report the agreement.
 
     Args:
         trainer: whose policy is the novice.
         config: how to inspect.
-        expert_share: see `inspect`.
     """
     for _ in trainer.rounds(config.cycles):
         tasks = trainer.draw_tasks(config.num_tasks)
@@ -56,7 +61,7 @@ def cycles(trainer: Trainer, config: CycleConfig, expert_share: float = 0.0) -> 
             tasks,
             states=config.inspection,
             expert=config.expert,
-            expert_share=expert_share,
+            takeover=config.takeover,
             seed=seed,
         )
         trainer.record(agreement=found.agreement, inspected_steps=found.steps, episode_success=found.success)

@@ -29,16 +29,9 @@ class StepAgentImplicitConfig(CycleConfig):
     """Weight of the expert actions' negative log-likelihood, agreeing states included: it keeps the preferred actions
     from becoming unlikely along with the others."""
 
-    expert_share: float = 0.0
-    """With inspection "on_policy": probability that the expert's action is carried out instead of the novice's, drawn
-    at every step (β of DAgger, arXiv 1011.0686). It leads a novice that is lost back to states that matter."""
-
     def validate(self) -> None:
         """See `AlgorithmConfig.validate`."""
         super().validate()
-        mixed = self.inspection == "on_policy"
-        self.require("expert_share", 0 <= self.expert_share < 1, "at least 0 and below 1")
-        self.require("expert_share", mixed or not self.expert_share, "0 with inspection 'expert'")
         self.require("reference", self.reference in ("initial", "cycle"), "'initial' or 'cycle'")
         self.require("beta", self.beta > 0, "above 0")
         self.require("nll_weight", self.nll_weight >= 0, "at least 0")
@@ -62,7 +55,7 @@ class StepAgentImplicit(Algorithm):
         log.config(self, env)
         reference = frozen_copy(policy.model)
         with Trainer(self.name, policy, env, config, log, {"reference": reference}) as trainer:
-            for found in cycles(trainer, config, config.expert_share):
+            for found in cycles(trainer, config):
                 if config.reference == "cycle":
                     reference.load_state_dict(policy.model.state_dict())
                 trainer.record(**self._reflect(trainer, reference, found))

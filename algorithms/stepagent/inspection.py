@@ -30,8 +30,8 @@ class Inspection:
     Attributes:
         items: every sequence with both sides' actions (see `Branched`).
         steps: states in which both sides acted. agreed: those in which they did the same.
-        episodes, success: how many episodes were played, and the share of them that ended in success (the novice's
-            with states "on_policy", else the expert's).
+        episodes, success: how many episodes were played, and the share of them that ended in success (the novice's with
+            states "on_policy" and no takeover, else mostly the expert's).
     """
 
     items: list[Branched]
@@ -51,28 +51,27 @@ class _Inspector(Policy):
 
     name = "inspection"
 
-    def __init__(self, novice: LMPolicy, states: str, expert: str | None, expert_share: float = 0.0) -> None:
+    def __init__(self, novice: LMPolicy, takeover: int | None, expert: str | None) -> None:
         self.novice = novice
-        self.expert_share = 1.0 if states == "expert" else expert_share
+        self.takeover = takeover
         self.expert = expert or True
         self.admissible = novice.admissible
         self.notes: dict[str, list[Act]] = {}
+        self._differed: dict[str, int] = {}
 
     def act(self, histories: Sequence[History]) -> list[Act]:
         """See `Policy.act`."""
         acts = self.novice.act(histories)
         done = []
         for history, act in zip(histories, acts, strict=True):
+            task, expert = history.info["task_id"], history.info["expert_action"]
             if not history.actions:
-                self.notes[history.info["task_id"]] = []
-            self.notes[history.info["task_id"]].append(act)
-            expert = history.info["expert_action"]
-            done.append(act if expert is None or not self._takes_over(history) else Act(expert))
+                self.notes[task], self._differed[task] = [], 0
+            self.notes[task].append(act)
+            taken_over = self.takeover is not None and self._differed[task] >= self.takeover
+            self._differed[task] += expert is not None and act.action != expert
+            done.append(Act(expert) if taken_over and expert is not None else act)
         return done
-
-    def _takes_over(self, history: History) -> bool:
-        """Whether the expert's action is carried out; nothing is drawn where that is certain."""
-        return self.expert_share > 0 and (self.expert_share == 1 or history.rng.random() < self.expert_share)
 
 
 def inspect(
@@ -82,7 +81,7 @@ def inspect(
     *,
     states: str = "expert",
     expert: str | None = None,
-    expert_share: float = 0.0,
+    takeover: int | None = None,
     seed: int = 0,
 ) -> Inspection:
     """Let novice and expert act in the same states of some tasks.
@@ -94,16 +93,17 @@ def inspect(
         task_ids: which tasks, each once.
         states: "expert" (the expert's action is carried out) or "on_policy" (the novice's is).
         expert: the expert's name; None takes the world's first.
-        expert_share: with states "on_policy", the probability that the expert's action is carried out after all.
+        takeover: with states "on_policy", how often the novice may differ from the expert in an episode; after that the
+            expert's actions are carried out. None: the novice's always are.
         seed: of the novice's draws.
     """
     if states not in STATES:
         raise ConfigError(f"inspection must be one of {list(STATES)}, got {states!r}")
-    inspector = _Inspector(novice, states, expert, expert_share)
+    inspector = _Inspector(novice, 0 if states == "expert" else takeover, expert)
     found = Inspection([], 0, 0, 0, 0.0)
     traces = play(inspector, [EpisodeSpec(task_id, seed + i) for i, task_id in enumerate(task_ids)])
     for trace in traces:
-        _compare(found, novice, trace, inspector.notes.pop(trace.task_id), states == "expert", expert_share > 0)
+        _compare(found, novice, trace, inspector.notes.pop(trace.task_id), states == "expert", takeover is not None)
     found.episodes = len(traces)
     found.success = sum(trace.success for trace in traces) / max(1, len(traces))
     found.items.sort(key=_order)

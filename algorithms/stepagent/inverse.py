@@ -36,7 +36,7 @@ class StepAgentInverseConfig(CycleConfig):
     """What a step's reward −log D is measured against: "expert" (the same of the expert's action in that state, so that
     a step is worth 0 where both do the same) or "value" (log 2, which is 0 where the discriminator cannot tell)."""
     gamma: float = 0.9
-    """Discount between steps, with states "on_policy" (in the expert's states, each step stands alone)."""
+    """Discount between steps, where the novice's actions are always carried out (else each step stands alone)."""
     gae_lambda: float = 0.95
     """λ of generalised advantage estimation."""
     clip_ratio: float = 0.2
@@ -45,6 +45,8 @@ class StepAgentInverseConfig(CycleConfig):
     """λ of the paper: weight of the policy's entropy."""
     value_weight: float = 0.5
     """Weight of the value's squared error (it does not reach the policy's weights)."""
+    value_lr: float = 1e-2
+    """Learning rate of the value, a linear map of the policy's hidden state, which is scaled to length √width."""
 
     def validate(self) -> None:
         """See `AlgorithmConfig.validate`."""
@@ -52,7 +54,7 @@ class StepAgentInverseConfig(CycleConfig):
         self.require("baseline", self.baseline in ("expert", "value"), "'expert' or 'value'")
         self.require("discriminator_epochs", self.discriminator_epochs >= 1, "at least 1")
         self.require("temperature", self.temperature > 0, "above 0 (a policy gradient needs draws)")
-        for name in ("discriminator_lr", "clip_ratio"):
+        for name in ("discriminator_lr", "value_lr", "clip_ratio"):
             self.require(name, 0 < getattr(self, name) < 1, "above 0 and below 1")
         for name in ("gamma", "gae_lambda"):
             self.require(name, 0 <= getattr(self, name) <= 1, "between 0 and 1")
@@ -116,7 +118,7 @@ class StepAgentInverse(Algorithm):
         modules = {"discriminator": self.discriminator, "value": self.value}
         optimizers = {
             "policy": policy_optimizers(policy, config),
-            "value": [torch.optim.AdamW(self.value.parameters(), lr=1e-2, weight_decay=0.0)],
+            "value": [torch.optim.AdamW(self.value.parameters(), lr=config.value_lr, weight_decay=0.0)],
             "discriminator": [
                 torch.optim.AdamW(self.discriminator.parameters(), lr=config.discriminator_lr, weight_decay=0.01)
             ],
@@ -158,7 +160,8 @@ class StepAgentInverse(Algorithm):
         return reward, self._values(hidden, batch), logprobs
 
     def _values(self, hidden: torch.Tensor, batch: BranchedBatch) -> torch.Tensor:
-        return self.value(hidden[batch.state[:, 0], batch.state[:, 1]].detach()).squeeze(-1)
+        at = hidden[batch.state[:, 0], batch.state[:, 1]].detach()
+        return self.value(torch.nn.functional.rms_norm(at, at.shape[-1:])).squeeze(-1)
 
     def _improve(self, trainer: Trainer, batches: list[BranchedBatch]) -> dict[str, float]:
         """PPO on the novice's actions of a cycle."""
@@ -192,7 +195,7 @@ class StepAgentInverse(Algorithm):
         self, batch: BranchedBatch, reward: torch.Tensor, value: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Advantages and value targets, shape (S,). A sequence whose context was restarted counts as an episode."""
-        if self.config.inspection == "expert":
+        if self.config.inspection == "expert" or self.config.takeover is not None:
             return (reward if self.config.baseline == "expert" else reward - value), reward
         advantages, targets = torch.zeros_like(reward), torch.zeros_like(reward)
         for row in batch.state[:, 0].unique():
@@ -206,7 +209,7 @@ class StepAgentInverse(Algorithm):
         hidden = branched_hidden(model.base_model, batch)
         _, logprobs = branched_logprobs(model, batch, hidden)
         result = ppo_policy_loss(logprobs[None], at.old_logprobs[None], at.advantages[None], clip=config.clip_ratio)
-        places = batch.trunk if config.inspection == "on_policy" else torch.cat([batch.branch, self._agreed(batch)])
+        places = batch.novice_tokens
         entropy = categorical_entropy(logits_of(model, hidden[places[:, 0], places[:, 1]])).mean()
         error = value_loss(self._values(hidden, batch)[None], at.targets[None])
         loss = result.loss - config.entropy_weight * entropy + config.value_weight * error
@@ -217,8 +220,3 @@ class StepAgentInverse(Algorithm):
             "approx_kl": float(result.approx_kl),
             "value_loss": float(error.detach()),
         }
-
-    @staticmethod
-    def _agreed(batch: BranchedBatch) -> torch.Tensor:
-        """The trunk's tokens of steps without a branch: what the novice said there."""
-        return batch.trunk[~batch.branched[batch.trunk[:, 3]]]

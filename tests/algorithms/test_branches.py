@@ -45,3 +45,21 @@ def test_an_episode_without_branches_is_just_itself(weak_policy, toy_traces):
     assert torch.equal(expert, novice)
     assert batch.expert_tokens.tolist() == [end - start for start, end in segment.actions]
     assert not batch.branched.any()
+
+
+def test_what_the_novice_said_is_known_token_by_token(weak_policy, toy_traces):
+    said = []
+    items = []
+    for number, trace in enumerate(toy_traces[:4]):
+        (segment,) = segments_of_trace(trace, weak_policy.prompt)
+        by_expert = number % 2 == 0
+        branches = {step: [7 + step, 9] if step != 1 else None for step in range(len(segment.actions))}
+        reversed_ = frozenset({0}) if number >= 2 else frozenset()
+        for step, (start, end) in enumerate(segment.actions):
+            trunk_by_novice = branches[step] is None or by_expert == (step in reversed_)
+            said += segment.ids[start:end] if trunk_by_novice else branches[step]
+        items.append(Branched(segment, branches, by_expert, reversed_))
+    batch = branch_batch(items)
+    assert sorted(batch.novice_tokens[:, 2].tolist()) == sorted(said)
+    for row, place, token, _ in batch.novice_tokens.tolist():  # the place is that of the token before
+        assert token in batch.ids[row].tolist() and place < batch.ids.shape[1]

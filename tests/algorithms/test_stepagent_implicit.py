@@ -44,17 +44,23 @@ def test_inspection_finds_both_sides_actions_in_the_same_states(habits, toy_env,
     assert all(action.split()[0].split("[")[0] in ("open", "take", "put", "say") for action in spoken)
 
 
-def test_where_the_expert_takes_over_at_times_both_sides_stay_apart(habits, toy_env):
-    novice = LMPolicy(
-        habits.model, habits.tokenizer, habits.prompt.config, replace(habits.decoding, temperature=1.0), "novice"
-    )
-    rates = {}
-    for share in (0.0, 0.5, 0.9):
-        found = inspect(
-            novice, player(novice, toy_env), tasks(toy_env, 40), states="on_policy", expert_share=share, seed=3
-        )
-        rates[share] = found.success
-        if share != 0.5:
+def test_the_expert_takes_over_once_the_novice_differed_too_often(habits, toy_env):
+    careless = replace(habits.decoding, temperature=3.0)
+    novice = LMPolicy(habits.model, habits.tokenizer, habits.prompt.config, careless, "novice")
+    rates, traces = {}, []
+    play = player(novice, toy_env)
+
+    def watched(policy, specs):
+        traces[:] = play(policy, specs)
+        return traces
+
+    for takeover in (1, 2, None):
+        found = inspect(novice, watched, tasks(toy_env, 40), states="on_policy", takeover=takeover, seed=3)
+        rates[takeover] = found.success
+        for trace in traces:
+            differed = [step for step in trace.steps if step.action != step.expert_action]
+            assert takeover is None or len(differed) <= takeover
+        if takeover != 1:
             continue
         assert any(item.reversed for item in found.items)
         with torch.no_grad():
@@ -72,12 +78,14 @@ def test_where_the_expert_takes_over_at_times_both_sides_stay_apart(habits, toy_
                     alone = token_logprobs(logits, torch.tensor(action)).sum()
                     assert torch.isclose(alone, logprob, atol=1e-3)
                 step += 1
-    assert rates[0.0] < rates[0.5] < rates[0.9]
+    assert rates[None] < rates[1]
 
 
 def test_the_expert_cannot_take_over_where_it_acts_anyway():
-    with pytest.raises(ConfigError, match="expert_share"):
-        StepAgentImplicitConfig(expert_share=0.5)
+    with pytest.raises(ConfigError, match="takeover"):
+        StepAgentImplicitConfig(takeover=2)
+    with pytest.raises(ConfigError, match="takeover"):
+        StepAgentImplicitConfig(inspection="on_policy", takeover=0)
 
 
 @pytest.mark.parametrize("states", ["expert", "on_policy"])

@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from leaderboard import evidence, experiments, tuning
+from leaderboard import ablations, evidence, experiments, tuning
 from leaderboard.benchmark import load_benchmark
 from leaderboard.board import find_results
 from leaderboard.errors import StoreError
@@ -110,3 +110,47 @@ def test_tuning_gives_every_learner_the_same_trials(tmp_path):
     assert set(per_row) == {learner.row for learner in plan.learners if learner.start is not None}
     assert len({tuple(sorted(trials)) for trials in per_row.values()}) == 1
     assert len({trial.job.folder for trial in found}) == len(found)
+
+
+def test_variants_of_a_study_differ_in_what_they_say_and_start_alike(tmp_path):
+    plan = experiments.experiment("results-quick")
+    benchmark = load_benchmark(plan.benchmark)
+    variants = ablations.STUDIES["stepagent"]
+    starts, found = ablations.trainings(variants, plan, benchmark, tmp_path / "out", tmp_path / "runs", tasks=7)
+    recipes = {
+        (job.algorithm, job.section.env_id, job.config.seed): job.config
+        for job in experiments.jobs(plan, benchmark, tmp_path)
+        if job.folder.parent.parent.name == job.algorithm  # not the rows with changes of their own
+    }
+    folders = [job.folder for _, of_variant in found for job in of_variant]
+    assert len(set(folders)) == len(folders) == len(variants) * len(benchmark.seeds) * len(benchmark.worlds)
+    for variant, of_variant in found:
+        for job in of_variant:
+            assert job.init in {start.folder for start in starts}
+            assert job.init.parent.name == str(job.config.seed) and job.init.name == job.section.world
+            recipe = recipes[job.algorithm, job.section.env_id, job.config.seed]
+            changed = {k for k, v in job.config.to_dict().items() if v != recipe.to_dict()[k]}
+            assert changed - {"eval_every", "eval_tasks"} <= set(variant.changes)
+            assert job.config.eval_split == "dev" and job.config.eval_tasks == 7
+    assert any(variant.changes for variant in variants)
+    from_nothing = ablations.trainings(
+        ablations.STUDIES["traces"], plan, benchmark, tmp_path / "out", tmp_path / "runs", tasks=7
+    )[1]
+    tokens = {job.config.max_tokens for _, jobs in from_nothing for job in jobs if job.section.world == "alfworld"}
+    assert tokens == {job.config.max_tokens for job in starts if job.section.world == "alfworld"}, "equal budgets"
+
+
+def test_a_study_is_shown_by_variant(tmp_path):
+    folder = tmp_path / "toy-v1"
+    folder.mkdir()
+    base = {"study": "s", "world": "toy", "algorithm": "a", "tokens": 2000, "env_steps": 30, "tasks": 100, "start": 0.1}
+    records = [
+        {**base, "variant": "x", "seed": 0, "success": 0.2, "agreement": [0.2, 0.4]},
+        {**base, "variant": "x", "seed": 1, "success": 0.4, "agreement": [0.4, 0.8]},
+        {**base, "variant": "y", "seed": 0, "success": 1.0, "agreement": []},
+        {**base, "study": "other", "variant": "z", "seed": 0, "success": 1.0, "agreement": []},
+    ]
+    (folder / "ablations.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    table = evidence.ablations(tmp_path, "toy-v1", "s")
+    assert "| toy | a | x | 10.0 | 30.0 [21.9, 39.6] | 20, 40 | 2k | 30 | 30.0 → 60.0 |" in table
+    assert "| y | 10.0 | 100.0 [96.3, 100.0] | 100 |" in table and "| z |" not in table

@@ -1,0 +1,215 @@
+"""What a setting does to a learner: variants of a recipe, trained with each run seed and judged on the dev split only.
+
+    python -m leaderboard.ablations stepagent --experiment results-quick
+
+The variants start from the experiment's own `sft` checkpoints (made if they are missing) and have its budgets, so a
+variant without changes is the experiment's row. What each reaches stands in `OUT/ablations.jsonl`, one line a
+training; a training that is there is not made again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich.console import Console
+
+from leaderboard.benchmark import load_benchmark, restrict
+from leaderboard.curves import METRICS, read_curve
+from leaderboard.errors import AgentError
+from leaderboard.experiments import START, Experiment, Learner, experiment, jobs
+from leaderboard.provenance import describe_commit
+from leaderboard.schema import Benchmark
+from leaderboard.training import TrainJob, train_all
+from stepagent_envs.errors import did_you_mean
+
+__all__ = ["STUDIES", "Variant", "main", "study", "trainings"]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A learner with some settings changed; `label` is what the table calls the change."""
+
+    label: str
+    algorithm: str
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    start: str | None = START
+
+    @property
+    def folder(self) -> str:
+        """Name of its folder of checkpoints."""
+        return f"{self.algorithm}-{self.label}".replace(" ", "-").replace("/", "-")
+
+
+def _implicit(label: str, **changes: Any) -> Variant:
+    return Variant(label, "stepagent-implicit", changes)
+
+
+def _inverse(label: str, **changes: Any) -> Variant:
+    return Variant(label, "stepagent-inverse", changes)
+
+
+OWN_STATES = {"inspection": "on_policy", "takeover": 2}
+STUDIES: dict[str, tuple[Variant, ...]] = {
+    "stepagent": (
+        _implicit("recipe"),
+        _implicit("own states, takeover 1", **{**OWN_STATES, "takeover": 1}),
+        _implicit("own states, takeover 2", **OWN_STATES),
+        _implicit("own states, takeover 5", **{**OWN_STATES, "takeover": 5}),
+        _implicit("own states, no takeover", inspection="on_policy"),
+        _implicit("no NLL anchor", nll_weight=0.0),
+        _implicit("next to no preference (β 0.01)", beta=0.01),
+        _implicit("β 0.1", beta=0.1),
+        _implicit("β 1", beta=1.0),
+        _implicit("one cycle", cycles=1, num_tasks=128),
+        _implicit("reference of each cycle", reference="cycle"),
+        _inverse("recipe"),
+        _inverse("own states, takeover 2", **OWN_STATES),
+        _inverse("own states, no takeover", inspection="on_policy"),
+        _inverse("λ 0", entropy_weight=0.0),
+        _inverse("λ 0.01", entropy_weight=0.01),
+        _inverse("reward against log 2", baseline="value"),
+        _inverse("discriminator 10 times slower", discriminator_lr=1e-4),
+        _inverse("one cycle", cycles=1, num_tasks=96),
+    ),
+    "traces": tuple(
+        Variant(f"{number} traces", "sft", {"num_traces": number, "epochs": 1000}, None)
+        for number in (30, 100, 300, 1000)
+    ),
+}
+"""Name -> variants."""
+
+
+def trainings(
+    variants: Sequence[Variant], plan: Experiment, benchmark: Benchmark, out: Path, checkpoints: Path, tasks: int
+) -> tuple[list[TrainJob], list[tuple[Variant, list[TrainJob]]]]:
+    """The trainings of the checkpoints to start from, and those of each variant, one for each world and run seed.
+
+    Args:
+        variants: of a study.
+        plan: whose budgets they have.
+        benchmark: whose worlds and run seeds.
+        out: for the variants' checkpoints.
+        checkpoints: of the experiment: `<row>/<run seed>/<world>`.
+        tasks: of the dev split to judge on.
+    """
+    start = tuple(learner for learner in plan.learners if learner.row == START)
+    starts = jobs(replace(plan, learners=start), benchmark, checkpoints)
+    judged = {"eval_every": 10_000, "eval_tasks": tasks}
+    found: list[tuple[Variant, list[TrainJob]]] = []
+    for variant in variants:
+        # What starts from nothing is called as the start is: it gets the same share more of tokens and epochs.
+        row = variant.folder if variant.start is not None else START
+        learner = Learner(row, variant.algorithm, variant.start, {**judged, **variant.changes})
+        made = [
+            replace(
+                job,
+                folder=out / variant.folder / str(job.config.seed) / job.section.world,
+                init=None if job.init is None else checkpoints / job.init.relative_to(out),
+            )
+            for job in jobs(replace(plan, learners=(learner,)), benchmark, out)
+        ]
+        found.append((variant, made))
+    return starts, found
+
+
+def study(
+    name: str,
+    experiment_name: str,
+    out: Path,
+    runs: Path,
+    worlds: Sequence[str] = (),
+    tasks: int = 100,
+    workers: int = 0,
+    say: Callable[[str], None] = lambda line: None,
+) -> Iterator[dict[str, Any]]:
+    """Train what is missing and yield a record for each training.
+
+    Args:
+        name: of the study.
+        experiment_name: whose start and budgets.
+        out: folder of checkpoints and records.
+        runs: folder the experiment ran in, or will.
+        worlds: only these; () for all.
+        tasks: of the dev split to judge on.
+        workers: trainings at once; 0: as many as there are cores.
+        say: told what happens.
+    """
+    if name not in STUDIES:
+        raise AgentError(f"no study {name!r}; {did_you_mean(name, STUDIES)}")
+    plan = experiment(experiment_name)
+    benchmark = restrict(load_benchmark(plan.benchmark), worlds)
+    starts, found = trainings(STUDIES[name], plan, benchmark, out / plan.name, runs / plan.name, tasks)
+    wanted = [job for _, of_variant in found for job in of_variant]
+    needed = {job.init for job in wanted}
+    starts = [job for job in starts if job.folder in needed]
+    train_all([*starts, *wanted], say, workers or None)
+    for variant, of_variant in found:
+        for job in of_variant:
+            folder = job.folder / "training"
+            curve = read_curve(folder / METRICS)
+            rounds = [json.loads(line) for line in (folder / METRICS).read_text(encoding="utf-8").splitlines()]
+            agreement = [record["agreement"] for record in rounds if "agreement" in record]
+            yield {
+                "study": name,
+                "experiment": experiment_name,
+                "algorithm": variant.algorithm,
+                "variant": variant.label,
+                "world": job.section.world,
+                "seed": job.config.seed,
+                "start": curve[0].score,
+                "success": curve[-1].success,
+                "score": curve[-1].score,
+                "tokens": curve[-1].tokens,
+                "env_steps": curve[-1].env_steps,
+                "agreement": agreement[:1] + agreement[-1:],
+                "tasks": tasks,
+                "split": job.config.eval_split,
+                "commit": describe_commit().removeprefix(" at commit "),
+            }
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Train the variants of a study and judge them on the dev split."""
+
+    name: tyro.conf.Positional[str] = "stepagent"
+    """The study: "stepagent" or "traces"."""
+    experiment: str = "results-quick"
+    """Whose start and budgets."""
+    out: Path = Path("runs/ablations")
+    """Folder of checkpoints and of ablations.jsonl."""
+    runs: Path = Path("runs")
+    """Folder the experiment ran in."""
+    worlds: tuple[str, ...] = ("alfworld",)
+    """Only these worlds."""
+    tasks: int = 100
+    """Tasks of the dev split to judge on."""
+    workers: int = 0
+    """Trainings at once; 0: as many as there are cores."""
+
+
+def main() -> None:
+    """`python -m leaderboard.ablations`."""
+    console = Console(soft_wrap=True)
+    args = tyro.cli(Arguments, prog="python -m leaderboard.ablations")
+
+    def say(line: str) -> None:
+        console.print(line, highlight=False, markup=False)
+
+    records = list(study(args.name, args.experiment, args.out, args.runs, args.worlds, args.tasks, args.workers, say))
+    path = args.out / "ablations.jsonl"
+    kept = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    kept = [line for line in kept if json.loads(line)["study"] != args.name]
+    path.write_text("".join(f"{line}\n" for line in [*kept, *map(json.dumps, records)]), encoding="utf-8")
+    for record in records:
+        line = f"{record['world']:12} {record['algorithm']:20} {record['variant']:32} seed {record['seed']}"
+        console.print(f"{line}  success {record['success']:.3f}  score {record['score']:.3f}", highlight=False)
+
+
+if __name__ == "__main__":
+    main()
