@@ -57,6 +57,8 @@ OWN_STATES = {"inspection": "on_policy", "takeover": 2}
 STUDIES: dict[str, tuple[Variant, ...]] = {
     "stepagent": (
         _implicit("recipe"),
+        _implicit("lr 2e-4", lr=2e-4),
+        _implicit("lr 1e-4", lr=1e-4),
         _implicit("own states, takeover 1", **{**OWN_STATES, "takeover": 1}),
         _implicit("own states, takeover 2", **OWN_STATES),
         _implicit("own states, takeover 5", **{**OWN_STATES, "takeover": 5}),

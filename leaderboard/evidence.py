@@ -311,7 +311,7 @@ def tuning(results: Path, benchmark: str) -> str:
 
 
 def ablations(results: Path, benchmark: str, study: str) -> str:
-    """What the variants of a study reached on the dev split: means over seeds, Wilson intervals for one seed of tasks."""
+    """What the variants of a study reached on the dev split: means over seeds, Wilson intervals for its tasks."""
     found: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for record in _read(results / benchmark / ABLATIONS):
         if record["study"] == study:

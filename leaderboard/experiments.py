@@ -86,24 +86,32 @@ _OTHERS = (
     Learner("ppo", "ppo"),
     Learner("grpo", "grpo"),
     Learner("gigpo", "gigpo"),
-    Learner(  # on its own states a novice is corrected more, and unlearns more: see docs/results.md
+    Learner(
         "stepagent-implicit-on-policy",
         "stepagent-implicit",
         changes={"inspection": "on_policy", "takeover": 2, "lr": 1e-4},
     ),
+    Learner("stepagent-inverse-on-policy", "stepagent-inverse", changes={"inspection": "on_policy", "takeover": 2}),
 )
 _SB3 = Learner("sb3-ppo", "sb3_ppo", None)
 _ALL = (_SFT, *_MAIN, *_OTHERS, _SB3)
 
 
 def _official(world: str, start_scale: int, tokens: int, env_steps: int) -> Experiment:
-    """All learners on a world's published tasks, on budgets for a GPU or for hours of CPU."""
+    """All learners on a world's published tasks, on budgets of an hour or two on two cores."""
     return Experiment(
         f"results-{world}",
         f"results-{world}-v1",
         _ALL,
         ("random", "expert") if world == "scienceworld" else ("random", "expert", "oracle"),  # it has no oracle
-        limits={"max_tokens": tokens, "max_env_steps": env_steps, "max_minutes": None},
+        limits={
+            "max_tokens": tokens,
+            "max_env_steps": env_steps,
+            "max_minutes": None,
+            "eval_every": 10,
+            "eval_tasks": 50,
+            "num_envs": 32,
+        },
         start_scale=start_scale,
         rounds=10,
     )
@@ -121,9 +129,9 @@ EXPERIMENTS = {
             start_scale=2,
             rounds=2,
         ),
-        _official("alfworld", 8, 1_000_000, 200_000),
-        _official("webshop", 12, 1_000_000, 100_000),
-        _official("scienceworld", 12, 1_000_000, 100_000),
+        _official("alfworld", 6, 150_000, 20_000),
+        _official("webshop", 6, 150_000, 20_000),
+        _official("scienceworld", 6, 150_000, 20_000),
     )
 }
 """Name -> experiment."""
