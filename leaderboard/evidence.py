@@ -72,7 +72,7 @@ def publish(name: str, out: Path, to: Path = RESULTS, rows: Sequence[str] = (), 
         StoreError: a row is not there or not complete.
     """
     plan = experiment(name)
-    names = list(rows) or [*plan.agents, *(learner.row for learner in plan.learners)]
+    names = list(rows) or [*plan.agents, *(learner.row for learner in plan.learners), *plan.borrowed]
     target = to / plan.benchmark
     done = []
     for row in names:

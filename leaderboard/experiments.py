@@ -62,8 +62,11 @@ class Experiment:
         learners: in the order of training.
         agents: registered agents judged beside them.
         limits: settings of every learner that starts from a checkpoint (equal budgets).
-        start_scale: how many times as many tokens and epochs as in the recipe for the one they start from.
+        start_scale: how many times as many tokens and epochs as in the recipe for the one they start from, by env id
+            (1 where none is given).
         rounds: how many times as many cycles or iterations as in the recipe.
+        borrowed: rows of learners that another experiment trained, on other data: name of the row here -> experiment
+            and row there. They are judged where that experiment ran before, in the same folder.
     """
 
     name: str
@@ -71,8 +74,9 @@ class Experiment:
     learners: tuple[Learner, ...]
     agents: tuple[str, ...] = ("random", "expert")
     limits: Mapping[str, Any] = field(default_factory=dict)
-    start_scale: int = 1
+    start_scale: Mapping[str, int] = field(default_factory=dict)
     rounds: int = 1
+    borrowed: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
 _SFT = Learner(START, "sft", None)
@@ -97,7 +101,11 @@ _SB3 = Learner("sb3-ppo", "sb3_ppo", None)
 _ALL = (_SFT, *_MAIN, *_OTHERS, _SB3)
 
 
-def _official(world: str, start_scale: int, tokens: int, env_steps: int) -> Experiment:
+def _everywhere(scale: int) -> dict[str, int]:
+    return {f"StepAgent-{world}-v0": scale for world in ("ALFWorld", "ScienceWorld", "WebShop")}
+
+
+def _official(world: str, tokens: int, env_steps: int) -> Experiment:
     """All learners on a world's published tasks, on budgets of an hour or two on two cores."""
     return Experiment(
         f"results-{world}",
@@ -112,26 +120,29 @@ def _official(world: str, start_scale: int, tokens: int, env_steps: int) -> Expe
             "eval_tasks": 50,
             "num_envs": 32,
         },
-        start_scale=start_scale,
+        start_scale=_everywhere(6),
         rounds=10,
+        borrowed={f"{row}-generated": ("results-quick", row) for row in (START, "stepagent-inverse")}
+        if world == "alfworld"
+        else {},
     )
 
 
 EXPERIMENTS = {
     each.name: each
     for each in (
-        Experiment("quick", "quick-v1", (_SFT, *_MAIN)),
+        Experiment("quick", "quick-v1", (_SFT, *_MAIN), start_scale={"StepAgent-ALFWorld-v0": 2}),
         Experiment(
             "results-quick",
             "results-quick-v1",
             _ALL,
             limits={"max_tokens": 75_000, "max_env_steps": 12_000, "max_minutes": None, "eval_every": 1000},
-            start_scale=2,
+            start_scale=_everywhere(2),
             rounds=2,
         ),
-        _official("alfworld", 6, 150_000, 20_000),
-        _official("webshop", 6, 150_000, 20_000),
-        _official("scienceworld", 6, 150_000, 20_000),
+        _official("alfworld", 150_000, 20_000),
+        _official("webshop", 150_000, 20_000),
+        _official("scienceworld", 150_000, 20_000),
     )
 }
 """Name -> experiment."""
@@ -184,6 +195,13 @@ def run(name: str, out: Path, workers: int = 0, say: Say = lambda line: None) ->
     for learner in plan.learners:
         rows[learner.row] = AgentSpec((checkpoints / learner.row).as_posix() + "/{seed}/{world}", {"threads": 1})
     learned = {learner.row for learner in plan.learners}
+    for row, (other, theirs) in plan.borrowed.items():
+        folder = out / other / theirs
+        if folder.is_dir():
+            rows[row] = AgentSpec(folder.as_posix() + "/{seed}/{world}", {"threads": 1})
+            learned.add(row)
+        else:
+            say(f"no row {row}: {folder} is not there; `python -m leaderboard experiment {other}` makes it")
     judge_all(benchmark, rows, learned, runs, workers)
     return write_report([runs], runs / "site", expert=True, say=say)
 
@@ -254,7 +272,8 @@ def _config(plan: Experiment, learner: Learner, section: Section, seed: int) -> 
     changes: dict[str, Any] = {"seed": seed}
     if learner.row == START:
         scaled = ("epochs", "max_tokens", "max_minutes")
-        changes |= {name: getattr(recipe, name) * plan.start_scale for name in scaled}
+        scale = plan.start_scale.get(section.env_id, 1)
+        changes |= {name: getattr(recipe, name) * scale for name in scaled}
     if learner.start is not None:
         rounds = [name for name in ("cycles", "iterations") if hasattr(recipe, name)]
         changes |= {name: getattr(recipe, name) * plan.rounds for name in rounds} | dict(plan.limits)

@@ -15,10 +15,10 @@ from safetensors import safe_open
 from algorithms import load_policy
 from algorithms.stepagent.implicit import StepAgentImplicitConfig
 from baselines import recipes
-from leaderboard import training
+from leaderboard import experiments, training
 from leaderboard.agents import AgentSpec
 from leaderboard.benchmark import load_benchmark, restrict
-from leaderboard.experiments import EXPERIMENTS, experiment, jobs, judge_all
+from leaderboard.experiments import EXPERIMENTS, Experiment, experiment, jobs, judge_all
 from leaderboard.runner import RunOptions, run_benchmark
 from leaderboard.store import read_result
 from stepagent_envs.errors import StepAgentError
@@ -84,11 +84,12 @@ def test_every_learner_has_a_recipe_its_seed_and_its_start(name, tmp_path):
 
 def test_learners_that_start_alike_get_equal_budgets(tmp_path):
     limits = {"max_tokens": 5000, "max_env_steps": 700}
-    plan = dataclasses.replace(experiment("quick"), limits=limits, start_scale=2, rounds=3)
+    plan = dataclasses.replace(experiment("quick"), limits=limits, start_scale={"StepAgent-ALFWorld-v0": 2}, rounds=3)
     for job in jobs(plan, load_benchmark("quick-v1"), tmp_path):
         budget = (job.config.max_tokens, job.config.max_env_steps)
         recipe = recipes.RECIPES[job.algorithm, job.section.env_id]
-        assert budget == ((2 * recipe.max_tokens, None) if job.init is None else (5000, 700))
+        scale = 2 if job.section.env_id == "StepAgent-ALFWorld-v0" else 1
+        assert budget == ((scale * recipe.max_tokens, None) if job.init is None else (5000, 700))
         for name in ("cycles", "iterations"):
             assert getattr(job.config, name, 0) == 3 * getattr(recipe, name, 0)
 
@@ -122,3 +123,18 @@ def test_rows_judged_side_by_side_are_those_judged_alone(tmp_path):
         assert (found[0].agent.trained_on is not None) == (name == "expert")
     with pytest.raises(StepAgentError, match="no such agent"):
         judge_all(benchmark, {"nobody": AgentSpec("nobody")}, set(), tmp_path / "wrong", workers=2)
+
+
+def test_rows_of_another_experiment_are_judged_where_it_ran(tmp_path, monkeypatch):
+    """Trained on one data, judged on other: train on generated tasks, test on official ones."""
+    judged: list[dict[str, AgentSpec]] = []
+    plan = Experiment("there", "quick-v1", (), agents=("random",), borrowed={"far": ("elsewhere", "sft")})
+    monkeypatch.setitem(EXPERIMENTS, "there", plan)
+    monkeypatch.setattr(experiments, "judge_all", lambda benchmark, rows, learned, *rest: judged.append(rows))
+    monkeypatch.setattr(experiments, "write_report", lambda *args, **kwargs: None)
+    said: list[str] = []
+    experiments.run("there", tmp_path, say=said.append)
+    assert "experiment elsewhere" in said[-1] and set(judged[-1]) == {"random"}
+    (tmp_path / "elsewhere" / "sft").mkdir(parents=True)
+    experiments.run("there", tmp_path, say=said.append)
+    assert judged[-1]["far"].at("alfworld-seen", 2) == (tmp_path / "elsewhere" / "sft" / "2" / "alfworld").as_posix()
