@@ -90,13 +90,13 @@ def prefer(
         for group in trainer.share(_groups(order, sizes, batch_pairs)):
             if trainer.exhausted:
                 break
-            scale = 1 - 0.9 * min(1.0, done * trainer.processes.number / total)
+            scale = 1 - 0.9 * min(1.0, done / total)
             tokens, pairs = sum(batches[i].tokens for i in group), sum(sizes[i] for i in group)
             trainer.update(losses(group), tokens=tokens, lr_scale=scale, weight=pairs)
-            done += len(group)
+            done += int(trainer.processes.total([len(group)])[0])  # everywhere the same, as the learning rate must be
     model.eval()
-    count, *found = trainer.processes.total([done, *sums.values()])
-    return {name: value / max(1, count) for name, value in zip(sums, found, strict=True)}
+    found = trainer.processes.total(list(sums.values()))
+    return {name: value / max(1, done) for name, value in zip(sums, found, strict=True)}
 
 
 def _groups(order: Sequence[int], sizes: Sequence[int], least: int) -> Iterator[list[int]]:

@@ -78,9 +78,9 @@ class RFT(Algorithm):
             for batch in trainer.share(batches(segments, config.batch_tokens, trainer.rng)):
                 if trainer.exhausted:
                     break
-                scale = 1 - 0.9 * min(1.0, done * trainer.processes.number / total)
+                scale = 1 - 0.9 * min(1.0, done / total)
                 sums += imitate(trainer, batch, sum(len(segments[i].ids) for i in batch.segments), scale)
-                done += len(batch.segments)
+                done += int(trainer.processes.total([len(batch.segments)])[0])  # everywhere the same, as the lr must be
         trainer.policy.model.eval()
         loss, predicted, right = trainer.processes.total(sums.tolist())
         return {"loss": loss / max(1, predicted), "accuracy": right / max(1, predicted)}
