@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from algorithms.lm import attention_masks, logits_at, logits_of
+from algorithms.lm import attention_masks, hidden_of, logits_at, logits_of
 from algorithms.losses import token_logprobs
 from algorithms.prompts import Segment
 
@@ -135,10 +135,12 @@ def branch_batch(items: Sequence[Branched]) -> BranchedBatch:
     )
 
 
-def branched_hidden(backbone: Any, batch: BranchedBatch) -> torch.Tensor:
-    """Hidden states of a model without its head, shape (B, T, H)."""
-    device = next(backbone.parameters()).device
-    output: torch.Tensor = backbone(input_ids=batch.ids.to(device), use_cache=False, **_inputs(backbone, batch))[0]
+def branched_hidden(model: Any, batch: BranchedBatch) -> torch.Tensor:
+    """Hidden states that a model gives its head, or would give one, shape (B, T, H)."""
+    ids = batch.ids.to(next(model.parameters()).device)
+    if model.get_output_embeddings() is not None:
+        return hidden_of(model, ids, **_inputs(model, batch))
+    output: torch.Tensor = model(input_ids=ids, use_cache=False, **_inputs(model, batch))[0]
     return output
 
 
@@ -150,7 +152,7 @@ def branched_logprobs(
     Args:
         model: a causal language model with full or sliding-window attention.
         batch: S steps.
-        hidden: `branched_hidden` of the model's backbone, where it is known already.
+        hidden: `branched_hidden` of the model, where it is known already.
 
     Returns:
         Expert's and novice's, shape (S,) each: sums over the tokens (natural log). Equal where there is no branch.

@@ -19,8 +19,8 @@ from algorithms.recall import ROPE_BASE, recall_init
 from stepagent_envs.errors import did_you_mean
 
 __all__ = [
-    "PRESETS", "WEIGHTS", "ModelConfig", "Preset", "attention_masks", "count_parameters", "load_model", "logits_at",
-    "logits_of", "new_model", "quiet",
+    "PRESETS", "WEIGHTS", "ModelConfig", "Preset", "attention_masks", "count_parameters", "hidden_of", "load_model",
+    "logits_at", "logits_of", "new_model", "quiet",
 ]  # fmt: skip
 
 
@@ -203,6 +203,27 @@ def logits_at(
     with _head_reads(model, lambda hidden: hidden[rows, positions].unsqueeze(0)) as asked:
         logits = model(input_ids=ids, use_cache=False, **inputs).logits
     return (logits[0] if asked else logits[rows, positions]).float()
+
+
+def hidden_of(model: Any, ids: torch.Tensor, **inputs: Any) -> torch.Tensor:
+    """Hidden states that a model's head is given, shape (B, T, H).
+
+    The model itself makes the pass, not its `base_model`: a model that is sharded (FSDP) has to be entered by its door.
+
+    Raises:
+        ConfigError: the model has no head of its own.
+    """
+    kept: list[torch.Tensor] = []
+
+    def note(hidden: torch.Tensor) -> torch.Tensor:
+        kept.append(hidden)
+        return hidden[:, :1]
+
+    with _head_reads(model, note):
+        model(input_ids=ids, use_cache=False, **inputs)
+    if not kept:
+        raise ConfigError(f"{model.config.model_type} models do not compute logits from hidden states by a head")
+    return kept[0]
 
 
 def logits_of(model: Any, hidden: torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from algorithms.sharding import shard_like, whole
+
 __all__ = ["OPTIMIZERS", "Muon", "optimizers", "orthogonalize"]
 
 OPTIMIZERS = ("adamw", "muon")
@@ -36,7 +38,8 @@ def orthogonalize(matrices: torch.Tensor, steps: int = 5) -> torch.Tensor:
 class Muon(torch.optim.Optimizer):
     """Momentum whose step is made orthogonal (Jordan et al. 2024): every direction of a matrix moves equally far.
 
-    For inner weight matrices only; embeddings, heads and vectors belong to AdamW.
+    For inner weight matrices only; embeddings, heads and vectors belong to AdamW. Sharded matrices (FSDP) are gathered
+    for their step, which every process computes.
 
     Args:
         params: matrices.
@@ -75,11 +78,11 @@ class Muon(torch.optim.Optimizer):
             buffer = state.setdefault("momentum", torch.zeros_like(parameter))
             buffer.lerp_(parameter.grad, 1 - group["momentum"])
             directions.append(parameter.grad.lerp(buffer, group["momentum"]))
-        steps = orthogonalize(torch.stack(directions), group["steps"])
+        steps = orthogonalize(torch.stack([whole(direction) for direction in directions]), group["steps"])
         size = 0.2 * max(shape) ** 0.5  # an orthogonal m×n matrix has entries of root mean square max(m, n)^-1/2
         for parameter, step in zip(parameters, steps, strict=True):
             parameter.mul_(1 - group["lr"] * group["weight_decay"])
-            parameter.add_(step, alpha=-group["lr"] * size)
+            parameter.add_(shard_like(step, parameter), alpha=-group["lr"] * size)
 
 
 def optimizers(

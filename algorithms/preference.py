@@ -92,7 +92,7 @@ def prefer(
                 break
             scale = 1 - 0.9 * min(1.0, done / total)
             tokens, pairs = sum(batches[i].tokens for i in group), sum(sizes[i] for i in group)
-            trainer.update(losses(group), tokens=tokens, lr_scale=scale, weight=pairs)
+            trainer.update(losses(group), tokens=tokens, lr_scale=scale, weight=pairs, parts=len(group))
             done += int(trainer.processes.total([len(group)])[0])  # everywhere the same, as the learning rate must be
     model.eval()
     found = trainer.processes.total(list(sums.values()))

@@ -1,4 +1,4 @@
-"""Several processes that train one policy. Each holds all of it and does a share of the work.
+"""Several processes that train one policy. Each does a share of the work, and holds all of it (or a part: `sharding`).
 
 `accelerate launch` (or `torchrun`) starts them; they differ in nothing but their rank. Episodes are dealt out and their
 traces handed round; the batches of an update are dealt out and their gradients averaged. What is drawn at random is
@@ -29,12 +29,14 @@ class Processes:
     Attributes:
         rank: which of them this is, from 0. The first one writes.
         number: how many there are.
+        shard: whether they are asked to share out the networks too (FSDP).
     """
 
     def __init__(self) -> None:
         together = dist.is_available() and dist.is_initialized()
         self.rank = dist.get_rank() if together else 0
         self.number = dist.get_world_size() if together else 1
+        self.shard = self.number > 1 and _asked("ACCELERATE_USE_FSDP")
 
     def share(self, items: Iterable[T]) -> Iterator[tuple[T, bool]]:
         """Deal out items: every process gets one of each group of `number` consecutive ones, and whether it counts.
@@ -101,14 +103,15 @@ def joined() -> Iterator[Processes]:
     """The processes that a launcher started, for as long as the block runs.
 
     Raises:
-        ConfigError: they were asked to shard the model.
+        ConfigError: they were asked for something that does not exist here.
     """
-    if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true" or os.environ.get("ACCELERATE_USE_DEEPSPEED"):
-        raise ConfigError(
-            "every process here holds the whole model: FSDP and DeepSpeed are not supported (playing episodes gives "
-            "the processes different numbers of forward passes, and sharded ones would wait for one another for ever); "
-            "launch with --multi_gpu or --cpu, or train adapters (see docs/algorithms/training.md)"
-        )
+    if _asked("ACCELERATE_USE_DEEPSPEED"):
+        raise ConfigError("DeepSpeed is not supported; launch with --multi_gpu, or with --use_fsdp to shard the model")
+    if _asked("ACCELERATE_USE_FSDP"):
+        if _asked("FSDP_OFFLOAD_PARAMS"):
+            raise ConfigError("fsdp_offload_params is not supported: leave it out of the launcher's config")
+        # Every process loads its own weights: what transformers would leave empty for another one is tried out here.
+        os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
     if int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
         yield Processes()
         return
@@ -117,3 +120,8 @@ def joined() -> Iterator[Processes]:
         yield Processes()
     finally:
         dist.destroy_process_group()
+
+
+def _asked(variable: str) -> bool:
+    """Whether a launcher's variable is on."""
+    return os.environ.get(variable, "").lower() in ("1", "true", "yes", "on")

@@ -311,7 +311,7 @@ def improve(
             tokens = sum(batch.ids.numel() for batch in batches)
             size = learner.begin([batch for batch in batches if bool(batch.counts.any())])
             if processes.total([size])[0]:
-                trainer.update(learner.losses(), tokens=tokens, weight=size)
+                trainer.update(learner.losses(), tokens=tokens, weight=size, parts=learner.parts)
                 learner.end(processes, size)
                 updates += 1
     model.eval()
@@ -362,6 +362,11 @@ class _Learner:
         self._batches = [(batch, self._size(batch)) for batch in batches]
         self._now = dict.fromkeys(self.sums, 0.0)
         return sum(size for _, size in self._batches)
+
+    @property
+    def parts(self) -> int:
+        """How many losses there are."""
+        return len(self._batches)
 
     def losses(self) -> Iterator[torch.Tensor]:
         """Losses that add up to the mean over the batches."""

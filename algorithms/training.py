@@ -16,7 +16,8 @@ After every round the whole state can be written (`save_every`), and a run that 
 computes what it would have computed, number for number, on the same machine and with the same number of threads.
 
 In several processes (`algorithms.processes`) a loop runs as it is: `play` deals out episodes, and `update` averages
-gradients. A loop that iterates over `trainer.share(batches)` deals out its batches too.
+gradients. A loop that iterates over `trainer.share(batches)` deals out its batches too. Under FSDP the networks are
+sharded between `__enter__` and `__exit__` (`algorithms.sharding`), and every process has to make the same passes there.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -41,6 +43,7 @@ from algorithms.optim import OPTIMIZERS, optimizers
 from algorithms.policy import Policy
 from algorithms.processes import Processes
 from algorithms.rollout import Episode, EpisodeSpec, make_envs
+from algorithms.sharding import Shards, gathered, is_sharded, sharded_optimizer_state, sharded_state
 from stepagent_envs.traces import Trace
 from stepagent_envs.vector import TextVectorEnv
 
@@ -162,6 +165,7 @@ class Trainer:
         self.round = self.step = self.tokens = self.env_steps = self.skipped_updates = 0
         self.extra: dict[str, Any] = {}
         self.processes = Processes()
+        self._shards: Shards | None = None  # of the networks, under FSDP
         self._counts_here = True  # whether what `share` gave this process is its own
         self._agreed_seconds = 0.0  # of the first process's clock, so that all stop at once
         self._norms: list[float] = []
@@ -182,9 +186,12 @@ class Trainer:
         self._torch_state = torch.get_rng_state()
         torch.manual_seed(self.config.seed)
         self._started = time.perf_counter()
+        self.processes.align(self.modules.values())
+        if self.processes.shard:
+            optimizers = (optimizer for group in self.optimizers.values() for optimizer in group)
+            self._shards = Shards(self.processes, self.policy.model, self.modules.values(), optimizers)
         if self.log.resume:
             self._load()
-        self.processes.align(self.modules.values())
         return self
 
     def __exit__(
@@ -196,6 +203,8 @@ class Trainer:
         assert self._torch_state is not None
         torch.set_rng_state(self._torch_state)
         if kind is None:
+            if self._shards is not None:
+                self.policy.model = self._shards.restore()
             if self._best is not None and self.config.keep_best:
                 self.policy.model.load_state_dict(self._best["weights"])
             self.policy.model.eval()
@@ -286,8 +295,9 @@ class Trainer:
     def sampler(self, temperature: float) -> LMPolicy:
         """The policy as it is now, drawing its actions (temperature 0: the most likely ones)."""
         policy = self.policy
+        model = policy.model if self._shards is None else self._shards.plain
         decoding = replace(policy.decoding, temperature=temperature)
-        return LMPolicy(policy.model, policy.tokenizer, policy.prompt.config, decoding, "novice")
+        return LMPolicy(model, policy.tokenizer, policy.prompt.config, decoding, "novice")
 
     def draw_tasks(self, number: int | None) -> list[str]:
         """Tasks of the training split, each at most once, in random order; None: all."""
@@ -314,13 +324,28 @@ class Trainer:
     def _played(self, policy: Policy, specs: Sequence[EpisodeSpec]) -> list[Episode]:
         """Play a share of the episodes; the other processes play the rest."""
         processes = self.processes
-        episodes = play(policy, self._envs_for(policy), specs[processes.rank :: processes.number])
+        with self._acting():
+            episodes = play(policy, self._envs_for(policy), specs[processes.rank :: processes.number])
         found: list[Any] = [None] * len(specs)
         for rank, (part, notes) in enumerate(processes.gather((episodes, policy.notes))):
             found[rank :: processes.number] = part
             if rank != processes.rank:
                 policy.notes.update(notes)
         return found
+
+    @contextmanager
+    def _acting(self) -> Iterator[None]:
+        """The policy's model is whole for as long as the block runs."""
+        if self._shards is None:
+            yield
+            return
+        sharded = self.policy.model
+        with self._shards.acting() as plain:
+            self.policy.model = plain
+            try:
+                yield
+            finally:
+                self.policy.model = sharded
 
     def _envs_for(self, policy: Policy) -> TextVectorEnv:
         key = (policy.expert, policy.admissible, policy.state_key)
@@ -350,6 +375,7 @@ class Trainer:
         tokens: int = 0,
         lr_scale: float = 1.0,
         weight: float = 1.0,
+        parts: int | None = None,
     ) -> float:
         """One update. It is left out, and counted as skipped, where the gradient is not finite.
 
@@ -359,6 +385,8 @@ class Trainer:
             tokens: how many tokens the loss read.
             lr_scale: factor on every learning rate.
             weight: of this process's gradient in the mean over the processes, for example what the loss is a mean over.
+            parts: how many losses there are, where they are several: under FSDP the number must be known beforehand,
+                and each of them must be made of one pass of the policy.
 
         Returns:
             Norm of the gradient before it was clipped (of all that the named optimisers hold).
@@ -366,12 +394,19 @@ class Trainer:
         chosen = [optimizer for name in names or ("policy",) for optimizer in self.optimizers[name]]
         for optimizer in chosen:
             optimizer.zero_grad(set_to_none=True)
-        for part in (loss,) if isinstance(loss, torch.Tensor) else loss:
+        losses, weight = (loss,) if isinstance(loss, torch.Tensor) else loss, weight * self._counts_here
+        if self._shards is not None:
+            losses = self._shards.losses(losses, 1 if isinstance(loss, torch.Tensor) else parts, weight)
+            weight = 1.0  # the losses are scaled by it
+        for part in losses:
             part.backward()
         held = {id(p) for optimizer in chosen for group in optimizer.param_groups for p in group["params"]}
         parameters = [p for module in self.modules.values() for p in module.parameters() if id(p) in held]
-        self.processes.average_gradients(parameters, weight * self._counts_here)
-        norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.config.clip))
+        self.processes.average_gradients([p for p in parameters if not is_sharded(p)], weight)
+        if self._shards is None:
+            norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.config.clip))
+        else:
+            norm = self._shards.clip(parameters, self.config.clip)
         if math.isfinite(norm):
             for optimizer in chosen:
                 for group in optimizer.param_groups:
@@ -403,7 +438,8 @@ class Trainer:
         }
         self.log.metrics("eval", **self._counts(), **values, episode_steps=found.steps)
         if self._best is None or found.score > self._best["score"]:
-            weights = {name: value.detach().cpu().clone() for name, value in self.policy.model.state_dict().items()}
+            state = gathered(self.policy.model.state_dict())
+            weights = {name: value.detach().cpu().clone() for name, value in state.items()}
             self._best = {**values, "round": self.round, "weights": weights}
             self._since_best = 0
         else:
@@ -413,21 +449,28 @@ class Trainer:
 
     def save(self) -> None:
         """Write all that the run needs to go on; the file appears whole or not at all."""
-        if self.log.folder is None or not self.log.writes:
+        writes = self.log.folder is not None and self.log.writes
+        together = self._shards is not None and any(self.processes.gather(writes))  # to gather shards takes all
+        if not (writes or together):
             return
         content = {
             "format": _FORMAT,
             "algorithm": self.name,
             "config": self.config.to_dict(),
             "counts": {**{name: getattr(self, name) for name in _COUNTS}, "seconds": self.seconds},
-            "modules": {name: module.state_dict() for name, module in self.modules.items()},
-            "optimizers": {name: [o.state_dict() for o in group] for name, group in self.optimizers.items()},
+            "modules": gathered({name: module.state_dict() for name, module in self.modules.items()}, writes),
+            "optimizers": gathered(
+                {name: [o.state_dict() for o in group] for name, group in self.optimizers.items()}, writes
+            ),
             "rng": self.rng.bit_generator.state,
             "torch_rng": torch.get_rng_state(),
             "best": self._best,
             "since_best": self._since_best,
             "extra": self.extra,
         }
+        if not writes:
+            return
+        assert self.log.folder is not None
         path = self.log.folder / STATE_FILE
         part = path.with_suffix(".part")
         with open(part, "wb") as file:
@@ -441,12 +484,13 @@ class Trainer:
         path = self.log.folder / STATE_FILE
         if not path.is_file():
             return  # cut off before the first checkpoint: begin again
-        content = _read_state(path, self.name, self.config, self.policy.model.device)
+        device = self.policy.model.device if self._shards is None else "cpu"
+        content = _read_state(path, self.name, self.config, device)
         for name, module in self.modules.items():
-            module.load_state_dict(content["modules"][name])
+            module.load_state_dict(sharded_state(module, content["modules"][name]))
         for name, group in self.optimizers.items():
             for optimizer, state in zip(group, content["optimizers"][name], strict=True):
-                optimizer.load_state_dict(state)
+                optimizer.load_state_dict(sharded_optimizer_state(optimizer, state))
         counts = content["counts"]
         self._before = self._agreed_seconds = counts.pop("seconds")
         for name, value in counts.items():

@@ -155,7 +155,7 @@ class StepAgentInverse(Algorithm):
         novice, expert = self.discriminator(batch)
         against = inverse_reward(expert) if self.config.baseline == "expert" else float(np.log(2))
         reward = inverse_reward(novice) - against
-        hidden = branched_hidden(policy.model.base_model, batch)
+        hidden = branched_hidden(policy.model, batch)
         _, logprobs = branched_logprobs(policy.model, batch, hidden)
         return reward, self._values(hidden, batch), logprobs
 
@@ -206,7 +206,7 @@ class StepAgentInverse(Algorithm):
 
     def _update(self, trainer: Trainer, at: _Prepared) -> dict[str, float]:
         config, batch, model = self.config, at.batch, trainer.policy.model
-        hidden = branched_hidden(model.base_model, batch)
+        hidden = branched_hidden(model, batch)
         _, logprobs = branched_logprobs(model, batch, hidden)
         result = ppo_policy_loss(logprobs[None], at.old_logprobs[None], at.advantages[None], clip=config.clip_ratio)
         places = batch.novice_tokens

@@ -88,7 +88,7 @@ def test_branches_are_exact(model, bpe, toy_traces):
                 logits = model(torch.tensor([segment.ids[:start] + ids])).logits[0, start - 1 : -1]
                 expected.append(float(token_logprobs(logits, torch.tensor(ids)).sum()))
     batch = branch_batch(items)
-    for hidden in (None, branched_hidden(model.base_model, batch)):
+    for hidden in (None, branched_hidden(model.base_model, batch), branched_hidden(model, batch)):
         expert, novice = branched_logprobs(model, batch, hidden)
         assert np.allclose(torch.stack([expert, novice], dim=1).flatten(), expected, atol=1e-4)
 
