@@ -1,7 +1,6 @@
 """`python -m algorithms` is `stepagent train`; launchers want a module: `accelerate launch -m algorithms sft …`."""
 
-import sys
-
 from algorithms.cli import main
+from algorithms.processes import leave
 
-sys.exit(main())
+leave(main())

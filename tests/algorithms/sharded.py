@@ -20,7 +20,7 @@ from algorithms.adapters import LoraConfig
 from algorithms.algorithm import ConfigError, EnvSpec, RunLog
 from algorithms.lm import ModelConfig
 from algorithms.lm_policy import LMPolicy
-from algorithms.processes import Processes, joined
+from algorithms.processes import Processes, joined, leave
 from algorithms.sharding import is_sharded, whole
 from algorithms.stepagent.implicit import StepAgentImplicit, StepAgentImplicitConfig
 from algorithms.stepagent.inverse import StepAgentInverse, StepAgentInverseConfig
@@ -171,3 +171,4 @@ def main(start: str, folder: Path, names: list[str]) -> None:
 
 if __name__ == "__main__":
     main(sys.argv[1], Path(sys.argv[2]), sys.argv[3:])
+    leave(0)

@@ -15,7 +15,7 @@ import toy_world
 
 from algorithms.algorithm import EnvSpec, RunLog
 from algorithms.lm_policy import LMPolicy
-from algorithms.processes import Processes, joined
+from algorithms.processes import Processes, joined, leave
 from algorithms.stepagent.implicit import StepAgentImplicit, StepAgentImplicitConfig
 from algorithms.stepagent.inverse import StepAgentInverse, StepAgentInverseConfig
 from baselines.grpo import GRPO, GRPOConfig
@@ -71,3 +71,4 @@ def main(folder: Path) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    leave(0)
