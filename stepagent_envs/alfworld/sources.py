@@ -87,7 +87,10 @@ class Source(ABC):
 
 
 class Builtin(Source):
-    """Games made by the package. Beside the frozen splits there are unlimited ones, `extra/0`, `extra/1`, …"""
+    """Games made by the package.
+
+    Beside the frozen splits there are unlimited games `extra/0`, `extra/1`, …; split "extra:N" is the first N of them.
+    """
 
     name = generator.DATA_SET
     hash = BUILTIN_HASH
@@ -97,6 +100,14 @@ class Builtin(Source):
         self.splits = {split: [f"{split}/{i}" for i in range(n)] for split, n in generator.SPLITS.items()}
         self._record = lru_cache(maxsize=64)(self._make)
         self._task = lru_cache(maxsize=8192)(self._describe)
+
+    def tasks(self, split: str) -> TaskSet:
+        """See `Source.tasks`; "extra:N" are the first N of the unlimited games."""
+        wanted = re.fullmatch(r"extra:([1-9]\d{0,6})", split)
+        if wanted and split not in self._sets:
+            ids = [f"alfworld:{self.name}:extra/{i}" for i in range(int(wanted[1]))]
+            self._sets[split] = TaskSet(split, ids, self.task)
+        return super().tasks(split)
 
     @staticmethod
     def _make(name: str) -> dict[str, Any]:

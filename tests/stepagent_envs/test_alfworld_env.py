@@ -143,6 +143,17 @@ def test_there_is_no_last_built_in_game(env: ALFWorldEnv) -> None:
             env.reset(options={"task_id": wrong})
 
 
+def test_as_many_built_in_games_as_one_likes_are_a_split(env: ALFWorldEnv) -> None:
+    tasks = env.tasks("extra:5")
+    assert list(tasks.ids) == [f"alfworld:builtin-1:extra/{number}" for number in range(5)]
+    assert tasks.hash != env.tasks("extra:4").hash
+    drawn = gym.make("StepAgent-ALFWorld-v0", split="extra:3")
+    assert {drawn.reset(seed=seed)[1]["task_id"] for seed in range(40)} == set(tasks.ids[:3])
+    for wrong in ("extra", "extra:0", "extra:-1", "extra:x"):
+        with pytest.raises(TaskError, match="no split"):
+            env.tasks(wrong)
+
+
 def test_wrong_settings_are_named() -> None:
     with pytest.raises(TaskError, match="valid_unseen"):
         make(split="valid_unsen")
