@@ -120,7 +120,9 @@ def rejudge(name: str, folder: Path, to: Path = RESULTS) -> Iterable[tuple[str, 
     target = to / plan.benchmark
     for path in sorted((target / CHECKPOINTS).glob("*/*/*")):
         row, seed, world = path.parts[-3:]
-        benchmark = restrict(load_benchmark(plan.benchmark), [world]).model_copy(update={"seeds": [int(seed)]})
+        whole = load_benchmark(plan.benchmark)
+        sections = [section.world for section in whole.worlds if section.world.partition("-")[0] == world]
+        benchmark = restrict(whole, sections).model_copy(update={"seeds": [int(seed)]})
         out = folder / row / world
         run_benchmark(benchmark, AgentSpec(path.as_posix(), {"threads": 1}), out, RunOptions(name=row))
         again = {record.key: record for record in read_episodes(episodes_path(out))}
