@@ -150,6 +150,7 @@ def study(
     needed = {job.init for job in wanted}
     starts = [job for job in starts if job.folder in needed]
     train_all([*starts, *wanted], say, workers or None)
+    commit = describe_commit().removeprefix(" at commit ")
     for variant, of_variant in found:
         for job in of_variant:
             folder = job.folder / "training"
@@ -163,7 +164,7 @@ def study(
                 "variant": variant.label,
                 "world": job.section.world,
                 "seed": job.config.seed,
-                "start": curve[0].score,
+                "start": curve[0].success,
                 "success": curve[-1].success,
                 "score": curve[-1].score,
                 "tokens": curve[-1].tokens,
@@ -171,7 +172,7 @@ def study(
                 "agreement": agreement[:1] + agreement[-1:],
                 "tasks": tasks,
                 "split": job.config.eval_split,
-                "commit": describe_commit().removeprefix(" at commit "),
+                "commit": commit,
             }
 
 

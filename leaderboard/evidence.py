@@ -94,9 +94,10 @@ def publish(name: str, out: Path, to: Path = RESULTS, rows: Sequence[str] = (), 
         for seed, world in _checkpoints(out / plan.name / learner.row)
         if (path := world / "training" / "metrics.jsonl").is_file()
     ]
+    first = load_benchmark(plan.benchmark).seeds[0] if keep else None
     for learner in plan.learners:
         for seed, world in _checkpoints(out / plan.name / learner.row) if learner.row in names else ():
-            if world.name in keep and seed == load_benchmark(plan.benchmark).seeds[0]:
+            if world.name in keep and seed == first:
                 place = target / CHECKPOINTS / learner.row / str(seed) / world.name
                 shutil.rmtree(place, ignore_errors=True)
                 shutil.copytree(world, place, ignore=shutil.ignore_patterns("training"))

@@ -91,6 +91,7 @@ def tune(
         plan = replace(plan, learners=tuple(learner for learner in plan.learners if learner.row in wanted))
     starts, found = trials(plan, restrict(load_benchmark(plan.benchmark), worlds), out / name, factors, tasks)
     train_all([*starts, *(trial.job for trial in found)], say, workers or None)
+    commit = describe_commit().removeprefix(" at commit ")
     for trial in found:
         curve = read_curve(trial.job.folder / "training" / METRICS)
         if not curve:
@@ -107,7 +108,7 @@ def tune(
             "tasks": tasks,
             "split": trial.job.config.eval_split,
             "seed": SEED,
-            "commit": describe_commit().removeprefix(" at commit "),
+            "commit": commit,
         }
 
 
