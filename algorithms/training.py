@@ -473,9 +473,9 @@ class Trainer:
         assert self.log.folder is not None
         path = self.log.folder / STATE_FILE
         part = path.with_suffix(".part")
-        with open(part, "wb") as file:
-            torch.save(content, file)
-            file.flush()
+        # By its path: an interrupted writer ends what it wrote, and into a file closed by then it aborts the process.
+        torch.save(content, os.fspath(part))
+        with open(part, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(part, path)
 

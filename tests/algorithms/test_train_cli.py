@@ -20,11 +20,22 @@ ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["--model", "nano", "--max-steps", "3", "--num-traces", "20", "--quiet"]
 
 
-def command(*arguments):
+CUT_OFF = """
+import sys, torch
+from algorithms.cli import main
+def interrupted(*_):
+    raise KeyboardInterrupt
+for writer in (torch.serialization._open_zipfile_writer_file, torch.serialization._open_zipfile_writer_buffer):
+    writer.__exit__ = interrupted
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def command(*arguments, program=("-m", "algorithms")):
     """`stepagent train` in a process of its own."""
     paths = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
     return subprocess.Popen(
-        [sys.executable, "-m", "algorithms", *arguments],
+        [sys.executable, *program, *arguments],
         env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -154,6 +165,14 @@ def test_an_interrupt_that_something_else_turned_into_an_error_is_still_one(tmp_
     monkeypatch.setattr("algorithms.training.Trainer.save", save)
     assert main(["sft", *ENV, "--out", str(tmp_path / "run"), *SMALL]) == 130
     assert "there is no checkpoint yet, begin again with: stepagent train sft" in capsys.readouterr().err
+
+
+def test_ctrl_c_in_the_middle_of_a_checkpoint_does_not_abort(tmp_path):
+    process = command("sft", *ENV, "--out", str(tmp_path / "run"), *SMALL, program=("-c", CUT_OFF))
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130, error
+    assert "there is no checkpoint yet, begin again with: stepagent train sft" in error
+    assert not (tmp_path / "run" / "state.pt").exists()
 
 
 def test_ctrl_c_says_how_to_go_on(tmp_path):
