@@ -28,14 +28,13 @@ class Branched:
         segment: the trunk.
         branches: which of the trunk's actions count (indices into `segment.actions`), each with the tokens of another
             action, or None where there is none.
-        trunk_is_expert: whether the trunk's actions are the expert's and the branches the novice's, or the reverse.
-        reversed: which of the trunk's actions are the exception to that.
+        by_expert: which of the trunk's actions are the expert's; there the branch is the novice's, elsewhere it is the
+            reverse.
     """
 
     segment: Segment
     branches: dict[int, list[int] | None]
-    trunk_is_expert: bool = True
-    reversed: frozenset[int] = frozenset()
+    by_expert: frozenset[int] = frozenset()
 
     def __len__(self) -> int:
         return len(self.segment.ids) + sum(len(ids or ()) for ids in self.branches.values())
@@ -102,7 +101,7 @@ def branch_batch(items: Sequence[Branched]) -> BranchedBatch:
             step = len(branched)
             trunk += [(row, i - 1, item.segment.ids[i], step) for i in range(start, end)]
             branched.append(other is not None)
-            by_expert.append(item.trunk_is_expert != (number in item.reversed))
+            by_expert.append(number in item.by_expert)
             sizes.append(end - start if other is None or by_expert[-1] else len(other))
             states.append((row, start - 1))
             trunk_ends.append((row, end - 1))

@@ -103,22 +103,17 @@ def inspect(
     found = Inspection([], 0, 0, 0, 0.0)
     traces = play(inspector, [EpisodeSpec(task_id, seed + i) for i, task_id in enumerate(task_ids)])
     for trace in traces:
-        _compare(found, novice, trace, inspector.notes.pop(trace.task_id), states == "expert", takeover is not None)
+        _compare(found, novice, trace, inspector.notes.pop(trace.task_id))
     found.episodes = len(traces)
     found.success = sum(trace.success for trace in traces) / max(1, len(traces))
     found.items.sort(key=_order)
     return found
 
 
-def _compare(
-    found: Inspection, novice: LMPolicy, trace: Trace, acts: list[Act], expert_trunk: bool, mixed: bool
-) -> None:
-    if expert_trunk or mixed:  # what the trace has recorded of the novice's tokens is not what it is made of
-        steps = [s.model_copy(update={"prompt_ids": None, "action_ids": None}) for s in trace.steps]
-        trace = trace.model_copy(update={"steps": steps})
+def _compare(found: Inspection, novice: LMPolicy, trace: Trace, acts: list[Act]) -> None:
     for segment in segments_of_trace(trace, novice.prompt):
         branches: dict[int, list[int] | None] = {}
-        taken_over = set()
+        by_expert = set()
         for place, number in enumerate(segment.steps):
             step, act = trace.steps[number], acts[number]
             if step.expert_action is None:
@@ -129,16 +124,11 @@ def _compare(
                 branches[place] = None
             elif step.action == step.expert_action:
                 branches[place] = list(act.action_ids or ())
-                taken_over.add(place)
+                by_expert.add(place)
             else:
-                branches[place] = _ids(novice, step.expert_action)
+                branches[place] = novice.prompt.encode_action(step.expert_action)
         if branches:
-            reversed_ = frozenset() if expert_trunk else frozenset(taken_over)
-            found.items.append(Branched(segment, branches, expert_trunk, reversed_))
-
-
-def _ids(novice: LMPolicy, action: str) -> list[int]:
-    return novice.prompt.encode_action(action)
+            found.items.append(Branched(segment, branches, frozenset(by_expert)))
 
 
 def _order(item: Branched) -> Any:

@@ -82,7 +82,7 @@ def test_branches_are_exact(model, bpe, toy_traces):
         others = {
             i: [int(t) for t in rng.integers(4, 300, size=rng.integers(2, 9))] for i in range(len(segment.actions))
         }
-        items.append(Branched(segment, dict(others)))
+        items.append(Branched(segment, dict(others), frozenset(others)))
         for i, (start, end) in enumerate(segment.actions):
             for ids in (segment.ids[start:end], others[i]):
                 logits = model(torch.tensor([segment.ids[:start] + ids])).logits[0, start - 1 : -1]

@@ -31,7 +31,7 @@ def test_branches_have_the_logprobs_of_separate_passes(weak_policy, toy_traces):
             trunk = alone(model, prefix, action)
             branch = trunk if other is None else alone(model, prefix, other)
             expected.append((trunk, branch) if by_expert else (branch, trunk))
-        items.append(Branched(segment, branches, by_expert))
+        items.append(Branched(segment, branches, frozenset(branches if by_expert else ())))
     with torch.no_grad():
         expert, novice = branched_logprobs(model, branch_batch(items))
     assert np.allclose(expert, [e for e, _ in expected], atol=1e-4)
@@ -52,13 +52,12 @@ def test_what_the_novice_said_is_known_token_by_token(weak_policy, toy_traces):
     items = []
     for number, trace in enumerate(toy_traces[:4]):
         (segment,) = segments_of_trace(trace, weak_policy.prompt)
-        by_expert = number % 2 == 0
         branches = {step: [7 + step, 9] if step != 1 else None for step in range(len(segment.actions))}
-        reversed_ = frozenset({0}) if number >= 2 else frozenset()
+        by_expert = [frozenset(), frozenset(branches), frozenset({0}), frozenset(branches) - {0}][number]
         for step, (start, end) in enumerate(segment.actions):
-            trunk_by_novice = branches[step] is None or by_expert == (step in reversed_)
+            trunk_by_novice = branches[step] is None or step not in by_expert
             said += segment.ids[start:end] if trunk_by_novice else branches[step]
-        items.append(Branched(segment, branches, by_expert, reversed_))
+        items.append(Branched(segment, branches, by_expert))
     batch = branch_batch(items)
     assert sorted(batch.novice_tokens[:, 2].tolist()) == sorted(said)
     for row, place, token, _ in batch.novice_tokens.tolist():  # the place is that of the token before

@@ -66,8 +66,9 @@ def test_constrained_actions_are_always_accepted(policy):
 def test_branches_are_exact(policy, toy_traces):
     (segment,) = segments_of_trace(toy_traces[0], policy.prompt)
     others = {i: policy.prompt.encode_action("open hat box") for i in range(len(segment.actions))}
+    batch = branch_batch([Branched(segment, dict(others), frozenset(others))])
     with torch.no_grad():
-        expert, novice = branched_logprobs(policy.model, branch_batch([Branched(segment, dict(others))]))
+        expert, novice = branched_logprobs(policy.model, batch)
         for i, (start, end) in enumerate(segment.actions):
             for ids, got in ((segment.ids[start:end], expert[i]), (others[i], novice[i])):
                 logits = policy.model(torch.tensor([segment.ids[:start] + ids])).logits[0, start - 1 : -1]

@@ -62,7 +62,7 @@ def test_the_expert_takes_over_once_the_novice_differed_too_often(habits, toy_en
             assert takeover is None or len(differed) <= takeover
         if takeover != 1:
             continue
-        assert any(item.reversed for item in found.items)
+        assert any(item.by_expert for item in found.items)
         with torch.no_grad():
             expert, other = branched_logprobs(novice.model, branch_batch(found.items))
         step = 0
@@ -71,7 +71,7 @@ def test_the_expert_takes_over_once_the_novice_differed_too_often(habits, toy_en
             for number, branch in sorted(item.branches.items()):
                 start, end = item.segment.actions[number]
                 trunk = ids[start:end]
-                sides = (trunk, branch or trunk) if number in item.reversed else (branch or trunk, trunk)
+                sides = (trunk, branch or trunk) if number in item.by_expert else (branch or trunk, trunk)
                 for action, logprob in zip(sides, (expert[step], other[step]), strict=True):
                     with torch.no_grad():
                         logits = novice.model(torch.tensor([ids[:start] + action])).logits[0, start - 1 : -1]
