@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from biased import copy_of, player, success
-from runs import assert_resumes, shuffle_outcomes
+from run_checks import assert_resumes, shuffle_outcomes
 
 from algorithms import preference
 from algorithms.algorithm import ConfigError, RunLog

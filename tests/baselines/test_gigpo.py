@@ -4,7 +4,7 @@ import pytest
 import torch
 from biased import copy_of, success
 from rl_toy import GAIN, rounds, same_weights, shuffling
-from runs import assert_resumes
+from run_checks import assert_resumes
 
 from algorithms import rl
 from algorithms.algorithm import ConfigError, RunLog

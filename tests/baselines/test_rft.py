@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from biased import copy_of, success
-from runs import assert_resumes, shuffle_outcomes
+from run_checks import assert_resumes, shuffle_outcomes
 from torch.nn.functional import cross_entropy
 
 from algorithms.algorithm import ConfigError, RunLog
