@@ -53,6 +53,10 @@ def _inverse(label: str, **changes: Any) -> Variant:
     return Variant(label, "stepagent-inverse", changes)
 
 
+def _rft(label: str, **changes: Any) -> Variant:
+    return Variant(label, "rft", changes)
+
+
 OWN_STATES = {"inspection": "on_policy", "takeover": 2}
 STUDIES: dict[str, tuple[Variant, ...]] = {
     "stepagent": (
@@ -77,6 +81,14 @@ STUDIES: dict[str, tuple[Variant, ...]] = {
         _inverse("reward against log 2", baseline="value"),
         _inverse("discriminator 10 times slower", discriminator_lr=1e-4),
         _inverse("one cycle", cycles=1, num_tasks=96),
+    ),
+    "rft": (
+        *(_rft(f"its iterations go on, lr {lr:.0e}", start="current", lr=lr) for lr in (9e-5, 3e-4, 9e-4)),
+        *(
+            _rft(f"one iteration, lr {lr:.0e}", iterations=1, num_tasks=64, epochs=1, lr=lr)
+            for lr in (9e-5, 3e-4, 9e-4)
+        ),
+        _rft("each iteration from the start, lr 9e-4", lr=9e-4),
     ),
     "traces": tuple(
         Variant(f"{number} traces", "sft", {"num_traces": number, "epochs": 1000}, None)

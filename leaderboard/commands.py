@@ -295,17 +295,23 @@ def list_benchmarks() -> int:
     return 0
 
 
-def experiment(name: Annotated[str, tyro.conf.Positional] = "quick", out: Path = Path("runs"), workers: int = 0) -> int:
+def experiment(
+    name: Annotated[str, tyro.conf.Positional] = "quick",
+    out: Path = Path("runs"),
+    workers: int = 0,
+    rows: tuple[str, ...] = (),
+) -> int:
     """Train an experiment's learners on each world (unless that was done), judge them, print the table, write the page.
 
     Args:
         name: quick (what `make leaderboard` runs), results-quick, results-alfworld, …; see leaderboard/experiments.py.
         out: where checkpoints (OUT/NAME/ROW/SEED/WORLD), runs and page (OUT/leaderboard/BENCHMARK) go.
         workers: processes that train and judge; 0: as many as there are cores.
+        rows: train and judge only these, and train what they start from.
     """
     from leaderboard.experiments import run
 
-    board, page = run(name, out, workers, lambda line: _console.print(line, highlight=False, markup=False))
+    board, page = run(name, out, workers, rows, lambda line: _console.print(line, highlight=False, markup=False))
     _print(board)
     _console.print(f"page: {page.resolve().as_uri()}", highlight=False, markup=False)
     return 0

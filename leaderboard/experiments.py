@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,7 +28,7 @@ from leaderboard.schema import Benchmark, EpisodeRecord, Section
 from leaderboard.training import TrainJob, train_all
 from stepagent_envs.errors import did_you_mean
 
-__all__ = ["EXPERIMENTS", "START", "Experiment", "Learner", "experiment", "jobs", "judge_all", "run"]
+__all__ = ["EXPERIMENTS", "START", "Experiment", "Learner", "experiment", "jobs", "judge_all", "only", "run"]
 
 START = "sft"
 """The row whose checkpoints the others start from."""
@@ -155,6 +155,27 @@ def experiment(name: str) -> Experiment:
     return EXPERIMENTS[name]
 
 
+def only(plan: Experiment, rows: Sequence[str]) -> Experiment:
+    """An experiment with some of its rows, and the one they start from; () for all.
+
+    Raises:
+        AgentError: it has no such row.
+    """
+    names = [*plan.agents, *(learner.row for learner in plan.learners), *plan.borrowed]
+    for row in rows:
+        if row not in names:
+            raise AgentError(f"experiment {plan.name} has no row {row!r}; {did_you_mean(row, names)}")
+    if not rows:
+        return plan
+    starts = {learner.start for learner in plan.learners if learner.row in rows}
+    return replace(
+        plan,
+        learners=tuple(learner for learner in plan.learners if learner.row in {*rows, *starts}),
+        agents=tuple(agent for agent in plan.agents if agent in rows),
+        borrowed={row: source for row, source in plan.borrowed.items() if row in rows},
+    )
+
+
 def jobs(plan: Experiment, benchmark: Benchmark, checkpoints: Path) -> list[TrainJob]:
     """The trainings, `checkpoints/<row>/<run seed>/<world>` each; those that others wait for come first."""
     worlds: dict[str, Section] = {}
@@ -174,35 +195,39 @@ def jobs(plan: Experiment, benchmark: Benchmark, checkpoints: Path) -> list[Trai
     ]
 
 
-def run(name: str, out: Path, workers: int = 0, say: Say = lambda line: None) -> tuple[Board, Path]:
+def run(
+    name: str, out: Path, workers: int = 0, rows: Sequence[str] = (), say: Say = lambda line: None
+) -> tuple[Board, Path]:
     """Train, judge, report.
 
     Args:
         name: of the experiment.
         out: checkpoints go to `out/<name>/<row>/<run seed>/<world>`, runs and page to `out/leaderboard/<benchmark>`.
         workers: processes that train and judge; 0: as many as there are cores.
+        rows: train and judge only these, and train what they start from; () for all.
         say: told what happens.
 
     Returns:
-        The board, and the path of the page.
+        The board of all rows that are there, and the path of the page.
     """
-    plan = experiment(name)
+    plan = only(experiment(name), rows)
     benchmark = load_benchmark(plan.benchmark)
     checkpoints, runs = out / plan.name, out / "leaderboard" / benchmark.id
     workers = workers or os.cpu_count() or 1
     train_all(jobs(plan, benchmark, checkpoints), say, workers)
-    rows = {agent: AgentSpec(agent) for agent in plan.agents}
+    agents = {agent: AgentSpec(agent) for agent in plan.agents}
     for learner in plan.learners:
-        rows[learner.row] = AgentSpec((checkpoints / learner.row).as_posix() + "/{seed}/{world}", {"threads": 1})
+        if not rows or learner.row in rows:
+            agents[learner.row] = AgentSpec((checkpoints / learner.row).as_posix() + "/{seed}/{world}", {"threads": 1})
     learned = {learner.row for learner in plan.learners}
     for row, (other, theirs) in plan.borrowed.items():
         folder = out / other / theirs
         if folder.is_dir():
-            rows[row] = AgentSpec(folder.as_posix() + "/{seed}/{world}", {"threads": 1})
+            agents[row] = AgentSpec(folder.as_posix() + "/{seed}/{world}", {"threads": 1})
             learned.add(row)
         else:
             say(f"no row {row}: {folder} is not there; `python -m leaderboard experiment {other}` makes it")
-    judge_all(benchmark, rows, learned, runs, workers)
+    judge_all(benchmark, agents, learned, runs, workers)
     return write_report([runs], runs / "site", expert=True, say=say)
 
 

@@ -125,6 +125,19 @@ def test_rows_judged_side_by_side_are_those_judged_alone(tmp_path):
         judge_all(benchmark, {"nobody": AgentSpec("nobody")}, set(), tmp_path / "wrong", workers=2)
 
 
+def test_some_rows_take_along_what_they_start_from(tmp_path, monkeypatch):
+    calls: dict[str, list[str]] = {"trained": [], "judged": []}
+    monkeypatch.setattr(
+        experiments, "train_all", lambda jobs, *_: calls["trained"].extend(job.folder.parts[-3] for job in jobs)
+    )
+    monkeypatch.setattr(experiments, "judge_all", lambda benchmark, agents, *_: calls["judged"].extend(agents))
+    monkeypatch.setattr(experiments, "write_report", lambda *args, **kwargs: None)
+    experiments.run("quick", tmp_path, rows=("eto", "random"))
+    assert set(calls["trained"]) == {"sft", "eto"} and set(calls["judged"]) == {"eto", "random"}
+    with pytest.raises(StepAgentError, match="no row 'etoo'; did you mean 'eto'"):
+        experiments.run("quick", tmp_path, rows=("etoo",))
+
+
 def test_rows_of_another_experiment_are_judged_where_it_ran(tmp_path, monkeypatch):
     """Trained on one data, judged on other: train on generated tasks, test on official ones."""
     judged: list[dict[str, AgentSpec]] = []
