@@ -10,7 +10,9 @@ from markupsafe import Markup, escape
 
 __all__ = ["Line", "Point", "curves", "forest", "interval_bar", "scatter"]
 
-WIDTH, LEFT, RIGHT = 680, 150, 20
+WIDTH, LEFT, RIGHT = 680, 190, 20
+LETTER, LINE = 8, 15
+"""About the width of a letter and the height of a line, in the units of the plots."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +87,20 @@ def scatter(points: Sequence[Point], title: str, axis: str) -> Markup:
     parts.append(
         f'<text class="axis" x="{left + span / 2:.1f}" y="{height - 6}" text-anchor="middle">{escape(axis)}</text>'
     )
-    for point, value in zip(shown, logs, strict=True):
-        x = left + span * (value - low) / (high - low)
+    places = [left + span * (value - low) / (high - low) for value in logs]
+    labels = []
+    for point, x in zip(shown, places, strict=True):
+        width = LETTER * len(_short(point.label)) * (-1 if x > WIDTH - 160 else 1)  # to the left at the right edge
+        labels.append((min(x, x + width), max(x, x + width), top + rise * (1 - point.value) + 4))
+    heights = _apart(labels, top + LETTER, height - bottom)
+    for point, x, y_label in zip(shown, places, heights, strict=True):
         y_mid, y_low, y_high = (top + rise * (1 - v) for v in (point.value, point.low, point.high))
         end = x > WIDTH - 160
         parts.append(
             f'<g class="c{point.colour % 8}"><title>{escape(point.title)}, {point.x:,.4g} {escape(axis)}</title>'
             f'<line class="whisker" x1="{x:.1f}" y1="{y_low:.1f}" x2="{x:.1f}" y2="{y_high:.1f}"/>'
             f'<circle class="dot" cx="{x:.1f}" cy="{y_mid:.1f}" r="5.5"/>'
-            f'<text class="name" x="{x + (-10 if end else 10):.1f}" y="{y_mid + 4:.1f}" '
+            f'<text class="name" x="{x + (-10 if end else 10):.1f}" y="{y_label:.1f}" '
             f'text-anchor="{"end" if end else "start"}">{escape(_short(point.label))}</text></g>'
         )
     return Markup("".join([*parts, "</svg>"]))
@@ -170,6 +177,25 @@ def _amount(value: float) -> str:
 
 def _open(height: int, title: str) -> str:
     return f'<svg class="plot" viewBox="0 0 {WIDTH} {height}" role="img"><title>{escape(title)}</title>'
+
+
+def _apart(labels: Sequence[tuple[float, float, float]], top: float, bottom: float) -> list[float]:
+    """Heights at which labels do not cover one another (where there is room), near those they would have.
+
+    Args:
+        labels: left and right end and wanted height of each.
+        top, bottom: where they may be.
+    """
+    heights = [height for _, _, height in labels]
+    order = sorted(range(len(labels)), key=lambda i: heights[i])  # which is kept
+    for _ in range(200):
+        for place, i in enumerate(order):
+            for j in order[place + 1 :]:
+                covered = LINE - (heights[j] - heights[i])
+                if covered > 0 and labels[i][0] < labels[j][1] and labels[j][0] < labels[i][1]:
+                    heights[i], heights[j] = heights[i] - covered / 2, heights[j] + covered / 2
+        heights = [min(max(height, top), bottom) for height in heights]
+    return heights
 
 
 def _short(text: str) -> str:

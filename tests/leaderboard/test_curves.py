@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from leaderboard.agents import AgentSpec
-from leaderboard.charts import Line, curves
+from leaderboard.charts import Line, Point, curves, scatter
 from leaderboard.curves import MAX_POINTS, read_curve, read_training
 from leaderboard.errors import AgentError
 from leaderboard.report import write_report
@@ -156,3 +156,14 @@ def test_axes_have_round_numbers(most, last):
         r'class="axis"[^>]* text-anchor="middle">([^<]+)<', curves([Line("a", [(0, 0), (most, 1)])], "t", "x")
     )
     assert ticks[-2] == last and 2 <= len(ticks) - 1 <= 6
+
+
+def test_names_of_rows_that_are_alike_do_not_cover_one_another():
+    alike = [Point(f"row {i}", 0.3 + 0.001 * i, 0.2, 0.4, x=200.0 + i) for i in range(9)]
+    plot = scatter([*alike, Point("far", 0.9, 0.8, 1.0, x=200.0)], "score", "tokens")
+    heights = {name: float(y) for y, name in re.findall(r'class="name"[^>]* y="([\d.]+)"[^>]*>([^<]+)<', plot)}
+    dots = dict(zip(heights, map(float, re.findall(r'cy="([\d.]+)"', plot)), strict=True))
+    rows = sorted(heights[f"row {i}"] for i in range(9))
+    assert all(below - above > 12 for above, below in itertools.pairwise(rows))
+    assert heights["row 8"] == rows[0] and heights["row 0"] == rows[-1]  # in the order of their scores
+    assert heights["far"] == pytest.approx(dots["far"] + 4)  # what covers nothing stays where it is
