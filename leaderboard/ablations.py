@@ -82,7 +82,8 @@ STUDIES: dict[str, tuple[Variant, ...]] = {
         _inverse("discriminator 10 times slower", discriminator_lr=1e-4),
         _inverse("one cycle", cycles=1, num_tasks=96),
     ),
-    "rft": (
+    "imitation": (
+        *(Variant(f"goes on, lr {lr:.0e}", "sft", {"lr": lr}) for lr in (3e-4, 1e-3, 3e-3)),
         *(_rft(f"its iterations go on, lr {lr:.0e}", start="current", lr=lr) for lr in (9e-5, 3e-4, 9e-4)),
         *(
             _rft(f"one iteration, lr {lr:.0e}", iterations=1, num_tasks=64, epochs=1, lr=lr)
