@@ -86,10 +86,10 @@ STUDIES: dict[str, tuple[Variant, ...]] = {
         *(Variant(f"goes on, lr {lr:.0e}", "sft", {"lr": lr}) for lr in (3e-4, 1e-3, 3e-3)),
         *(_rft(f"its iterations go on, lr {lr:.0e}", start="current", lr=lr) for lr in (9e-5, 3e-4, 9e-4)),
         *(
-            _rft(f"one iteration, lr {lr:.0e}", iterations=1, num_tasks=64, epochs=1, lr=lr)
+            _rft(f"one iteration, lr {lr:.0e}", iterations=1, num_tasks=64, epochs=1, start="initial", lr=lr)
             for lr in (9e-5, 3e-4, 9e-4)
         ),
-        _rft("each iteration from the start, lr 9e-4", lr=9e-4),
+        _rft("each iteration from the start, lr 9e-4", start="initial", lr=9e-4),
     ),
     "traces": tuple(
         Variant(f"{number} traces", "sft", {"num_traces": number, "epochs": 1000}, None)
