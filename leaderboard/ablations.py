@@ -1,16 +1,17 @@
 """What a setting does to a learner: variants of a recipe, trained with each run seed and judged on the dev split only.
 
     python -m leaderboard.ablations stepagent --experiment results-quick
+    python -m leaderboard.ablations rates --experiment results-alfworld --learners eto stepagent-implicit
 
 The variants start from the experiment's own `sft` checkpoints (made if they are missing) and have its budgets, so a
 variant without changes is the experiment's row. What each reaches stands in `OUT/ablations.jsonl`, one line a
-training; a training that is there is not made again.
+training; a training that is there is not made again. The study "rates" tunes all learners with equal effort.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,17 +28,29 @@ from leaderboard.schema import Benchmark
 from leaderboard.training import TrainJob, train_all
 from stepagent_envs.errors import did_you_mean
 
-__all__ = ["STUDIES", "Variant", "main", "study", "trainings"]
+__all__ = ["RECORDS", "STUDIES", "Variant", "main", "merge", "study", "trainings"]
+
+RECORDS = "ablations.jsonl"
+_KEY = ("study", "experiment", "world", "algorithm", "variant", "seed")
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A learner with some settings changed; `label` is what the table calls the change."""
+    """A learner with some settings changed.
+
+    Attributes:
+        label: what the table calls the change.
+        algorithm: of the registry.
+        changes: to the experiment's settings.
+        start: the row whose checkpoint it starts from; None: from nothing.
+        lr_factor: on the learning rate.
+    """
 
     label: str
     algorithm: str
     changes: Mapping[str, Any] = field(default_factory=dict)
     start: str | None = START
+    lr_factor: float = 1.0
 
     @property
     def folder(self) -> str:
@@ -58,7 +71,11 @@ def _rft(label: str, **changes: Any) -> Variant:
 
 
 OWN_STATES = {"inspection": "on_policy", "takeover": 2}
+_STARTING = ("eto", "rft", "ppo", "grpo", "gigpo", "stepagent-implicit", "stepagent-inverse")
 STUDIES: dict[str, tuple[Variant, ...]] = {
+    "rates": tuple(
+        Variant(f"lr × {factor:g}", name, lr_factor=factor) for name in _STARTING for factor in (0.3, 1.0, 3.0)
+    ),
     "stepagent": (
         _implicit("recipe"),
         _implicit("lr 2e-4", lr=2e-4),
@@ -125,6 +142,7 @@ def trainings(
                 job,
                 folder=out / variant.folder / str(job.config.seed) / job.section.world,
                 init=None if job.init is None else checkpoints / job.init.relative_to(out),
+                config=replace(job.config, lr=job.config.lr * variant.lr_factor),
             )
             for job in jobs(replace(plan, learners=(learner,)), benchmark, out)
         ]
@@ -138,6 +156,8 @@ def study(
     out: Path,
     runs: Path,
     worlds: Sequence[str] = (),
+    learners: Sequence[str] = (),
+    seeds: Sequence[int] = (),
     tasks: int = 100,
     workers: int = 0,
     say: Callable[[str], None] = lambda line: None,
@@ -149,7 +169,7 @@ def study(
         experiment_name: whose start and budgets.
         out: folder of checkpoints and records.
         runs: folder the experiment ran in, or will.
-        worlds: only these; () for all.
+        worlds, learners, seeds: only these worlds, algorithms and run seeds; () for all.
         tasks: of the dev split to judge on.
         workers: trainings at once; 0: as many as there are cores.
         say: told what happens.
@@ -158,7 +178,11 @@ def study(
         raise AgentError(f"no study {name!r}; {did_you_mean(name, STUDIES)}")
     plan = experiment(experiment_name)
     benchmark = restrict(load_benchmark(plan.benchmark), worlds)
-    starts, found = trainings(STUDIES[name], plan, benchmark, out / plan.name, runs / plan.name, tasks)
+    benchmark = benchmark.model_copy(update={"seeds": [seed for seed in benchmark.seeds if not seeds or seed in seeds]})
+    variants = [variant for variant in STUDIES[name] if not learners or variant.algorithm in learners]
+    if not (variants and benchmark.seeds):
+        raise AgentError(f"study {name} of {experiment_name} has no training with those learners and seeds")
+    starts, found = trainings(variants, plan, benchmark, out / plan.name, runs / plan.name, tasks)
     wanted = [job for _, of_variant in found for job in of_variant]
     needed = {job.init for job in wanted}
     starts = [job for job in starts if job.folder in needed]
@@ -177,6 +201,7 @@ def study(
                 "variant": variant.label,
                 "world": job.section.world,
                 "seed": job.config.seed,
+                "lr": job.config.lr,
                 "start": curve[0].success,
                 "success": curve[-1].success,
                 "score": curve[-1].score,
@@ -194,7 +219,7 @@ class Arguments:
     """Train the variants of a study and judge them on the dev split."""
 
     name: tyro.conf.Positional[str] = "stepagent"
-    """The study: "stepagent" or "traces"."""
+    """The study: "stepagent", "rates", "imitation" or "traces"."""
     experiment: str = "results-quick"
     """Whose start and budgets."""
     out: Path = Path("runs/ablations")
@@ -203,10 +228,22 @@ class Arguments:
     """Folder the experiment ran in."""
     worlds: tuple[str, ...] = ("alfworld",)
     """Only these worlds."""
+    learners: tuple[str, ...] = ()
+    """Only these algorithms."""
+    seeds: tuple[int, ...] = ()
+    """Only these run seeds."""
     tasks: int = 100
     """Tasks of the dev split to judge on."""
     workers: int = 0
     """Trainings at once; 0: as many as there are cores."""
+
+
+def merge(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Add records to a file of them; one of the same training takes the older one's place."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    merged = {tuple(record[name] for name in _KEY): record for record in [*map(json.loads, lines), *records]}
+    text = "".join(json.dumps(record, sort_keys=True, ensure_ascii=False) + "\n" for record in merged.values())
+    path.write_text(text, encoding="utf-8", newline="\n")
 
 
 def main() -> None:
@@ -217,11 +254,9 @@ def main() -> None:
     def say(line: str) -> None:
         console.print(line, highlight=False, markup=False)
 
-    records = list(study(args.name, args.experiment, args.out, args.runs, args.worlds, args.tasks, args.workers, say))
-    path = args.out / "ablations.jsonl"
-    kept = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    kept = [line for line in kept if json.loads(line)["study"] != args.name]
-    path.write_text("".join(f"{line}\n" for line in [*kept, *map(json.dumps, records)]), encoding="utf-8")
+    settings = {name: value for name, value in vars(args).items() if name not in ("name", "experiment", "out", "runs")}
+    records = list(study(args.name, args.experiment, args.out, args.runs, **settings, say=say))
+    merge(args.out / RECORDS, records)
     for record in records:
         line = f"{record['world']:12} {record['algorithm']:20} {record['variant']:32} seed {record['seed']}"
         console.print(f"{line}  success {record['success']:.3f}  score {record['score']:.3f}", highlight=False)

@@ -1,6 +1,7 @@
 """Published results: kept in `leaderboard/results`, and the figures of docs/results.md made from them.
 
     python -m leaderboard.evidence publish results-quick   # runs and trainings of an experiment -> leaderboard/results
+    python -m leaderboard.evidence studies                 # records of leaderboard.ablations -> leaderboard/results
     python -m leaderboard.evidence rejudge results-quick   # plays the kept checkpoints again and compares
     python -m leaderboard.evidence figures                 # fills in the figures of docs/results.md
     python -m leaderboard.evidence figures --check         # fails where a figure is not what the results give
@@ -26,6 +27,7 @@ import tyro
 from rich.console import Console
 
 from leaderboard import stats
+from leaderboard.ablations import RECORDS, merge
 from leaderboard.agents import AgentSpec
 from leaderboard.benchmark import load_benchmark, restrict
 from leaderboard.board import Table
@@ -40,13 +42,12 @@ from leaderboard.tables import detail_cells, label, number
 from stepagent_envs.errors import did_you_mean
 from stepagent_envs.intervals import score_interval
 
-__all__ = ["FIGURES", "RESULTS", "fill", "main", "publish", "rejudge", "training_record"]
+__all__ = ["FIGURES", "RESULTS", "fill", "main", "publish", "publish_studies", "rejudge", "training_record"]
 
 RESULTS = Path(__file__).resolve().parent / "results"
 """One folder for each benchmark, in it one for each row, and `trainings.jsonl`."""
 PAGE = RESULTS.parent.parent / "docs" / "results.md"
-TRAININGS, TUNING, TRIALS, CHECKPOINTS = "trainings.jsonl", "tuning.jsonl", "trials.jsonl", "checkpoints"
-ABLATIONS = "ablations.jsonl"
+TRAININGS, TRIALS, CHECKPOINTS = "trainings.jsonl", "trials.jsonl", "checkpoints"
 AGAINST = ("eto", "ppo", "rft", "sft")
 """Rows that the StepAgent rows are tested against."""
 _BLOCK = re.compile(r"(<!-- (?P<call>(?!end)[^>]+?) -->\n)(?P<body>.*?)(<!-- end -->)", re.DOTALL)
@@ -104,6 +105,26 @@ def publish(name: str, out: Path, to: Path = RESULTS, rows: Sequence[str] = (), 
     kept = [record for record in _read(target / TRAININGS) if record["row"] not in names]
     _write(target / TRAININGS, [*kept, *records])
     return done
+
+
+def publish_studies(path: Path, to: Path = RESULTS) -> list[Path]:
+    """Add the records of studies (`leaderboard.ablations`) to those that are kept with their experiment's results.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        StoreError: there is no such file.
+    """
+    records: dict[Path, list[dict[str, Any]]] = {}
+    for record in _read(path):
+        place = to / experiment(record["experiment"]).benchmark / RECORDS
+        records.setdefault(place, []).append(record)
+    if not records:
+        raise StoreError(f"{path}: no records; `python -m leaderboard.ablations STUDY` makes them")
+    for place, new in records.items():
+        merge(place, new)
+    return list(records)
 
 
 def rejudge(name: str, folder: Path, to: Path = RESULTS) -> Iterable[tuple[str, int, int]]:
@@ -299,27 +320,18 @@ def alarms(results: Path, benchmark: str) -> str:
     return _grid(["row", "alarm", "trainings"], cells or [["none", "", ""]])
 
 
-def tuning(results: Path, benchmark: str) -> str:
-    """What each learner reached on the dev split with each factor on its learning rate."""
-    found: dict[tuple[str, str], dict[float, dict[str, Any]]] = {}
-    for record in _read(results / benchmark / TUNING):
-        found.setdefault((record["world"], record["row"]), {})[record["factor"]] = record
-    factors = sorted({factor for trials in found.values() for factor in trials})
-    cells = []
-    for (world, row), trials in sorted(found.items()):
-        best = max(trials.values(), key=lambda record: record["score"])
-        scores = [f"{100 * trials[f]['score']:.1f}" if f in trials else "" for f in factors]
-        cells.append([world, row, *scores, f"{best['lr']:.1e}"])
-    return _grid(["world", "row", *(f"× {f:g}" for f in factors), "best lr"], cells)
-
-
 def ablations(results: Path, benchmark: str, study: str) -> str:
     """What the variants of a study reached on the dev split: means over seeds, Wilson intervals for its tasks."""
     found: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-    for record in _read(results / benchmark / ABLATIONS):
+    for record in _read(results / benchmark / RECORDS):
         if record["study"] == study:
             found.setdefault((record["world"], record["algorithm"], record["variant"]), []).append(record)
     cells = []
+
+    def mean(runs: list[dict[str, Any]], name: str, unit: float = 1.0, digits: int = 0) -> str:
+        values = [run[name] for run in runs if run.get(name) is not None]
+        return f"{statistics.fmean(values) / unit:,.{digits}f}" if values else "–"
+
     for (world, algorithm, variant), runs in found.items():
         success = statistics.fmean(run["success"] for run in runs)
         low, high = score_interval(success, runs[0]["tasks"], NormalDist().inv_cdf(0.975))
@@ -329,15 +341,27 @@ def ablations(results: Path, benchmark: str, study: str) -> str:
                 world,
                 algorithm,
                 variant,
-                f"{100 * statistics.fmean(run['start'] for run in runs):.1f}",
+                f"{runs[0]['lr']:.1e}",
+                mean(runs, "start", 0.01, 1),
                 f"{100 * success:.1f} [{100 * low:.1f}, {100 * high:.1f}]",
                 ", ".join(f"{100 * run['success']:.0f}" for run in runs),
-                f"{statistics.fmean(run['tokens'] for run in runs) / 1e3:,.0f}k",
-                f"{statistics.fmean(run['env_steps'] for run in runs):,.0f}",
+                mean(runs, "tokens", 1e3),
+                mean(runs, "env_steps"),
                 " → ".join(f"{100 * statistics.fmean(values):.1f}" for values in zip(*agreed, strict=True)),
             ]
         )
-    header = ["world", "learner", "variant", "start", "success", "by seed", "tokens", "env steps", "agreement, %"]
+    header = [
+        "world",
+        "learner",
+        "variant",
+        "lr",
+        "start",
+        "success",
+        "by seed",
+        "tokens, k",
+        "env steps",
+        "agreement, %",
+    ]
     return _grid(header, cells)
 
 
@@ -392,7 +416,7 @@ def provenance(results: Path, benchmark: str) -> str:
 
 
 FIGURES: dict[str, Callable[..., str]] = {
-    each.__name__: each for each in (rows, tests, agreement, alarms, tuning, trials, ablations, curves, provenance)
+    each.__name__: each for each in (rows, tests, agreement, alarms, trials, ablations, curves, provenance)
 }
 """Name -> what makes the figure, from the folder of results and the words after the name."""
 
@@ -413,6 +437,12 @@ class _Publish:
 
 
 @dataclass(frozen=True)
+class _Studies:
+    file: tyro.conf.Positional[Path] = Path("runs/ablations") / RECORDS
+    """Records of `python -m leaderboard.ablations`."""
+
+
+@dataclass(frozen=True)
 class _Rejudge:
     name: tyro.conf.Positional[str]
     """The experiment."""
@@ -429,16 +459,20 @@ class _Figures:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """`python -m leaderboard.evidence {publish,rejudge,figures}`."""
+    """`python -m leaderboard.evidence {publish,studies,rejudge,figures}`."""
     console = Console(soft_wrap=True)
     arguments = tyro.extras.subcommand_cli_from_dict(
-        {"publish": _Publish, "rejudge": _Rejudge, "figures": _Figures},
+        {"publish": _Publish, "studies": _Studies, "rejudge": _Rejudge, "figures": _Figures},
         args=argv,
         prog="python -m leaderboard.evidence",
     )
     if isinstance(arguments, _Publish):
         for folder in publish(arguments.name, arguments.out, rows=arguments.rows, keep=arguments.keep):
             console.print(str(folder), highlight=False)
+        return 0
+    if isinstance(arguments, _Studies):
+        for path in publish_studies(arguments.file):
+            console.print(str(path), highlight=False)
         return 0
     if isinstance(arguments, _Rejudge):
         differ = 0

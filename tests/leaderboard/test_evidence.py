@@ -10,7 +10,8 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from leaderboard import ablations, evidence, experiments, tuning
+from baselines.recipes import RECIPES
+from leaderboard import ablations, evidence, experiments
 from leaderboard.benchmark import load_benchmark
 from leaderboard.board import find_results
 from leaderboard.errors import StoreError
@@ -18,6 +19,7 @@ from leaderboard.experiments import Experiment, Learner
 from leaderboard.store import PACKED, read_result
 from leaderboard.tables import estimate
 from leaderboard.verify import verify_submission
+from stepagent_envs.errors import StepAgentError
 
 
 @pytest.fixture
@@ -97,19 +99,20 @@ def test_the_results_page_shows_what_the_results_give():
     assert evidence.fill(text) == text, "run `python -m leaderboard.evidence figures`"
 
 
-def test_tuning_gives_every_learner_the_same_trials(tmp_path):
+def test_every_learner_is_tuned_with_the_same_effort(tmp_path):
     plan = experiments.experiment("results-quick")
-    starts, found = tuning.trials(plan, load_benchmark(plan.benchmark), tmp_path, (0.5, 2.0), tasks=7)
-    assert {job.algorithm for job in starts} == {"sft"}
-    assert {trial.job.init for trial in found} == {job.folder for job in starts}
-    per_row: dict[str, list[tuple[str, float]]] = {}
-    for trial in found:
-        per_row.setdefault(trial.row, []).append((trial.job.section.world, trial.factor))
-        assert trial.job.config.eval_split == "dev" and trial.job.config.eval_tasks == 7
-        assert trial.job.config.seed == tuning.SEED not in load_benchmark(plan.benchmark).seeds
-    assert set(per_row) == {learner.row for learner in plan.learners if learner.start is not None}
-    assert len({tuple(sorted(trials)) for trials in per_row.values()}) == 1
-    assert len({trial.job.folder for trial in found}) == len(found)
+    benchmark = load_benchmark(plan.benchmark)
+    variants = ablations.STUDIES["rates"]
+    _, found = ablations.trainings(variants, plan, benchmark, tmp_path / "out", tmp_path / "runs", tasks=7)
+    rates: dict[tuple[str, str], list[float]] = {}
+    for _, of_variant in found:
+        for job in of_variant:
+            recipe = RECIPES[job.algorithm, job.section.env_id]
+            rates.setdefault((job.algorithm, job.section.world), []).append(job.config.lr / recipe.lr)
+            assert job.config.eval_split == "dev" and job.config.eval_tasks == 7
+    starting = {learner.algorithm for learner in plan.learners if learner.start is not None}
+    assert set(rates) == {(name, section.world) for name in starting for section in benchmark.worlds}
+    assert all(sorted(factors) == pytest.approx([0.3] * 3 + [1.0] * 3 + [3.0] * 3) for factors in rates.values())
 
 
 def test_variants_of_a_study_differ_in_what_they_say_and_start_alike(tmp_path):
@@ -143,7 +146,7 @@ def test_variants_of_a_study_differ_in_what_they_say_and_start_alike(tmp_path):
 def test_a_study_is_shown_by_variant(tmp_path):
     folder = tmp_path / "toy-v1"
     folder.mkdir()
-    base = {"study": "s", "world": "toy", "algorithm": "a", "tokens": 2000, "env_steps": 30, "tasks": 100, "start": 0.1}
+    base = {"study": "s", "world": "toy", "algorithm": "a", "lr": 1e-3, "tokens": 2000, "tasks": 100, "start": 0.1}
     records = [
         {**base, "variant": "x", "seed": 0, "success": 0.2, "agreement": [0.2, 0.4]},
         {**base, "variant": "x", "seed": 1, "success": 0.4, "agreement": [0.4, 0.8]},
@@ -152,5 +155,27 @@ def test_a_study_is_shown_by_variant(tmp_path):
     ]
     (folder / "ablations.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     table = evidence.ablations(tmp_path, "toy-v1", "s")
-    assert "| toy | a | x | 10.0 | 30.0 [21.9, 39.6] | 20, 40 | 2k | 30 | 30.0 → 60.0 |" in table
-    assert "| y | 10.0 | 100.0 [96.3, 100.0] | 100 |" in table and "| z |" not in table
+    assert "| toy | a | x | 1.0e-03 | 10.0 | 30.0 [21.9, 39.6] | 20, 40 | 2 | – | 30.0 → 60.0 |" in table
+    assert "| y | 1.0e-03 | 10.0 | 100.0 [96.3, 100.0] | 100 |" in table and "| z |" not in table
+
+
+def test_records_of_studies_are_kept_with_the_results_of_their_experiment(tmp_path):
+    made, results = tmp_path / "made.jsonl", tmp_path / "results"
+    place = results / "results-quick-v1" / "ablations.jsonl"
+    place.parent.mkdir(parents=True)
+    record = {
+        "study": "s",
+        "experiment": "results-quick",
+        "world": "toy",
+        "algorithm": "a",
+        "variant": "β 1",
+        "seed": 0,
+    }
+    ablations.merge(made, [{**record, "success": 0.1}, {**record, "seed": 1, "success": 0.2}])
+    assert evidence.publish_studies(made, results) == [place]
+    ablations.merge(made, [{**record, "success": 0.3}, {**record, "study": "t", "success": 0.4}])
+    evidence.publish_studies(made, results)
+    kept = [json.loads(line) for line in place.read_text(encoding="utf-8").splitlines()]
+    assert [(r["study"], r["seed"], r["success"]) for r in kept] == [("s", 0, 0.3), ("s", 1, 0.2), ("t", 0, 0.4)]
+    with pytest.raises(StepAgentError, match=r"python -m leaderboard\.ablations"):
+        evidence.publish_studies(tmp_path / "nothing.jsonl", results)
