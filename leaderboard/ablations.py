@@ -99,6 +99,16 @@ STUDIES: dict[str, tuple[Variant, ...]] = {
         _inverse("discriminator 10 times slower", discriminator_lr=1e-4),
         _inverse("one cycle", cycles=1, num_tasks=96),
     ),
+    "eto": tuple(
+        Variant(
+            f"NLL anchor {weight:g}, {pairs} pairs an update, lr {lr:.0e}",
+            "eto",
+            {"nll_weight": weight, "batch_pairs": pairs, "lr": lr},
+        )
+        for weight in (0.1, 1.0)
+        for pairs in (4, 1)
+        for lr in (2e-4, 6e-4)
+    ),
     "imitation": (
         *(Variant(f"goes on, lr {lr:.0e}", "sft", {"lr": lr}) for lr in (3e-4, 1e-3, 3e-3)),
         *(_rft(f"its iterations go on, lr {lr:.0e}", start="current", lr=lr) for lr in (9e-5, 3e-4, 9e-4)),
@@ -219,7 +229,7 @@ class Arguments:
     """Train the variants of a study and judge them on the dev split."""
 
     name: tyro.conf.Positional[str] = "stepagent"
-    """The study: "stepagent", "rates", "imitation" or "traces"."""
+    """The study: "stepagent", "rates", "eto", "imitation" or "traces"."""
     experiment: str = "results-quick"
     """Whose start and budgets."""
     out: Path = Path("runs/ablations")
