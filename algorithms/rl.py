@@ -308,7 +308,7 @@ def improve(
                 break
             groups = list(group_sequences(part, config.batch_tokens))[processes.rank :: processes.number]
             batches = [acted_batch(group, _vocabulary(trainer.policy), model.device) for group in groups]
-            tokens = sum(batch.ids.numel() for batch in batches)
+            tokens = sum(len(sequence.ids) for group in groups for sequence in group)
             size = learner.begin([batch for batch in batches if bool(batch.counts.any())])
             if processes.total([size])[0]:
                 trainer.update(learner.losses(), tokens=tokens, weight=size, parts=learner.parts)

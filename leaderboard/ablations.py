@@ -23,9 +23,8 @@ from leaderboard.benchmark import load_benchmark, restrict
 from leaderboard.curves import METRICS, read_curve
 from leaderboard.errors import AgentError
 from leaderboard.experiments import START, Experiment, Learner, experiment, jobs
-from leaderboard.provenance import describe_commit
 from leaderboard.schema import Benchmark
-from leaderboard.training import TrainJob, train_all
+from leaderboard.training import MADE, TrainJob, train_all
 from stepagent_envs.errors import did_you_mean
 
 __all__ = ["RECORDS", "STUDIES", "Variant", "main", "merge", "study", "trainings"]
@@ -187,7 +186,9 @@ def study(
     if name not in STUDIES:
         raise AgentError(f"no study {name!r}; {did_you_mean(name, STUDIES)}")
     plan = experiment(experiment_name)
-    benchmark = restrict(load_benchmark(plan.benchmark), worlds)
+    whole = load_benchmark(plan.benchmark)
+    parts = [s.world for s in whole.worlds if not worlds or s.world in worlds or s.world.partition("-")[0] in worlds]
+    benchmark = restrict(whole, parts or worlds)
     benchmark = benchmark.model_copy(update={"seeds": [seed for seed in benchmark.seeds if not seeds or seed in seeds]})
     variants = [variant for variant in STUDIES[name] if not learners or variant.algorithm in learners]
     if not (variants and benchmark.seeds):
@@ -197,10 +198,10 @@ def study(
     needed = {job.init for job in wanted}
     starts = [job for job in starts if job.folder in needed]
     train_all([*starts, *wanted], say, workers or None)
-    commit = describe_commit().removeprefix(" at commit ")
     for variant, of_variant in found:
         for job in of_variant:
             folder = job.folder / "training"
+            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))["config"]  # it may be older
             curve = read_curve(folder / METRICS)
             rounds = [json.loads(line) for line in (folder / METRICS).read_text(encoding="utf-8").splitlines()]
             agreement = [record["agreement"] for record in rounds if "agreement" in record]
@@ -211,16 +212,16 @@ def study(
                 "variant": variant.label,
                 "world": job.section.world,
                 "seed": job.config.seed,
-                "lr": job.config.lr,
+                "lr": config["lr"],
                 "start": curve[0].success,
                 "success": curve[-1].success,
                 "score": curve[-1].score,
                 "tokens": curve[-1].tokens,
                 "env_steps": curve[-1].env_steps,
                 "agreement": agreement[:1] + agreement[-1:],
-                "tasks": tasks,
-                "split": job.config.eval_split,
-                "commit": commit,
+                "tasks": config["eval_tasks"],
+                "split": config["eval_split"],
+                "commit": json.loads((folder / MADE).read_text(encoding="utf-8"))["commit"],
             }
 
 

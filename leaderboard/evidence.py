@@ -19,10 +19,12 @@ import statistics
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
+import numpy as np
 import tyro
 from rich.console import Console
 
@@ -39,6 +41,7 @@ from leaderboard.runner import RunOptions, run_benchmark
 from leaderboard.schema import EpisodeRecord
 from leaderboard.store import PACKED, episodes_path, pack, read_episodes, read_result
 from leaderboard.tables import detail_cells, label, number
+from leaderboard.training import MADE
 from stepagent_envs.errors import did_you_mean
 from stepagent_envs.intervals import score_interval
 
@@ -72,14 +75,17 @@ def publish(name: str, out: Path, to: Path = RESULTS, rows: Sequence[str] = (), 
     Raises:
         StoreError: a row is not there or not complete.
     """
+    _table.cache_clear()
+    _by_seed.cache_clear()
     plan = experiment(name)
     names = list(rows) or [*plan.agents, *(learner.row for learner in plan.learners), *plan.borrowed]
     target = to / plan.benchmark
     done = []
-    for row in names:
-        source = out / "leaderboard" / plan.benchmark / row
+    sources = {row: out / "leaderboard" / plan.benchmark / row for row in names}
+    for source in sources.values():  # all of them, before anything is replaced
         if not read_result(source).complete:
             raise StoreError(f"{source}: not complete; run the experiment again, it resumes")
+    for row, source in sources.items():
         folder = target / row
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -176,6 +182,7 @@ def training_record(folder: Path, row: str, seed: int, world: str) -> dict[str, 
         "env_steps": last.get("env_steps", last.get("step")),  # sb3 counts its choices as steps
         "minutes": round(last.get("train_seconds", last.get("seconds", 0.0)) / 60, 3),
         "agreement": [round(r["agreement"], 4) for r in rounds if "agreement" in r],
+        "commit": _read(folder / MADE)[0]["commit"] if (folder / MADE).is_file() else None,
         "alarms": sorted({record["rule"] for record in metrics if record.get("kind") == "alarm"}),
     }
 
@@ -208,14 +215,23 @@ def fill(text: str, results: Path = RESULTS) -> str:
     return _BLOCK.sub(made, text)
 
 
+@cache
 def _table(results: Path, benchmark: str) -> Table:
-    if benchmark not in _tables:
-        board, _ = board_of([results / benchmark])
-        _tables[benchmark] = board.tables[0]
-    return _tables[benchmark]
+    board, _ = board_of([results / benchmark])
+    return board.tables[0]
 
 
-_tables: dict[str, Table] = {}
+@cache
+def _by_seed(results: Path, benchmark: str, row: str, what: str) -> dict[str, Any]:
+    """World -> what was reached, shape (run seeds, tasks), both in one order for all rows; repeats are averaged."""
+    found: dict[str, dict[int, dict[str, list[float]]]] = {}
+    for record in read_episodes(episodes_path(results / benchmark / row)):
+        tasks = found.setdefault(record.world, {}).setdefault(record.run_seed, {})
+        tasks.setdefault(record.task_id, []).append(float(getattr(record, what) or 0))
+    return {
+        world: np.array([[np.mean(tasks[task]) for task in sorted(tasks)] for _, tasks in sorted(seeds.items())])
+        for world, seeds in found.items()
+    }
 
 
 def _grid(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -224,19 +240,22 @@ def _grid(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def rows(results: Path, benchmark: str, world: str) -> str:
-    """A world's rows, best score first: rank, success, score, steps, and what the trainings cost."""
+    """A world's rows, best score first: rank, success (also by seed), score, steps, and what the trainings cost."""
     table = _table(results, benchmark)
     costs = _costs(results, benchmark, world)
     cells = []
     for row in sorted(table.rows, key=lambda row: -(e.value if (e := row.cells[world].score) else -1.0)):
         rank, _, success, score, steps, *_ = detail_cells(row, world)
-        cells.append([rank, label(row), success, score, steps, *costs.get(row.result.agent.name, ["", "", ""])])
-    header = ["rank", "row", "success", "score", "steps", "env steps", "tokens", "minutes"]
+        name = row.result.agent.name
+        seeds = [f"{100 * value:.0f}" for value in _by_seed(results, benchmark, name, "success")[world].mean(axis=1)]
+        by_seed = ", ".join(seeds) if name in costs else ""
+        cells.append([rank, label(row), success, by_seed, score, steps, *costs.get(name, [""] * 4)])
+    header = ["rank", "row", "success", "by seed", "score", "steps", "env steps", "tokens", "updates", "minutes"]
     return _grid(header, cells)
 
 
 def _costs(results: Path, benchmark: str, world: str) -> dict[str, list[str]]:
-    """Row -> env steps, tokens (thousands) and minutes of its own training, means over the seeds."""
+    """Row -> env steps, tokens (thousands), updates and minutes of its own training, means over the seeds."""
     found: dict[str, list[dict[str, Any]]] = {}
     for record in _read(results / benchmark / TRAININGS):
         if record["world"] == world.partition("-")[0]:
@@ -250,6 +269,7 @@ def _costs(results: Path, benchmark: str, world: str) -> dict[str, list[str]]:
         row: [
             number(mean(records, "env_steps"), 0),
             "–" if (tokens := mean(records, "tokens")) is None else f"{tokens / 1e3:,.0f}k",
+            number(mean(records, "updates"), 0),
             number(mean(records, "minutes")),
         ]
         for row, records in found.items()
@@ -257,7 +277,11 @@ def _costs(results: Path, benchmark: str, world: str) -> dict[str, list[str]]:
 
 
 def tests(results: Path, benchmark: str, world: str) -> str:
-    """Each StepAgent row against ETO, PPO, RFT and SFT on the same tasks; Holm's correction over this table."""
+    """Each StepAgent row against ETO, PPO, RFT and SFT on the same tasks; Holm's correction over this table.
+
+    The p-value is about these checkpoints on other tasks, the interval about other trainings too (seeds and tasks are
+    both drawn anew); a verdict needs both.
+    """
     table = _table(results, benchmark)
     named = {row.result.agent.name: row for row in table.rows}
     pairs = [
@@ -269,23 +293,23 @@ def tests(results: Path, benchmark: str, world: str) -> str:
     ]
     found = [compare_rows(table, ours, other).score[world] for ours, other in pairs]
     adjusted = stats.holm([test.p for test in found])
-    cells = [
-        [
-            label(ours),
-            label(other),
-            f"{100 * test.difference:+.1f} [{100 * test.low:+.1f}, {100 * test.high:+.1f}]",
-            f"{test.wins} / {test.ties} / {test.losses}",
-            f"{test.p:.2g}",
-            f"{p:.2g}",
-            _verdict(test.difference, p),
-        ]
-        for (ours, other), test, p in zip(pairs, found, adjusted, strict=True)
-    ]
-    return _grid(["row", "against", "score × 100", "tasks won / tied / lost", "p", "p (Holm)", ""], cells)
-
-
-def _verdict(difference: float, p: float) -> str:
-    return "–" if p > 0.05 else "better" if difference > 0 else "worse"
+    cells = []
+    for (ours, other), test, p in zip(pairs, found, adjusted, strict=True):
+        left, right = (_by_seed(results, benchmark, row.result.agent.name, "score")[world] for row in (ours, other))
+        low, high = stats.crossed_bootstrap(left - right)
+        sure = p <= 0.05 and (low > 0 or high < 0)
+        cells.append(
+            [
+                label(ours),
+                label(other),
+                f"{100 * test.difference:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]",
+                ", ".join(f"{100 * value:+.0f}" for value in (left - right).mean(axis=1)),
+                f"{test.wins} / {test.ties} / {test.losses}",
+                f"{p:.2g}",
+                "–" if not sure else "better" if test.difference > 0 else "worse",
+            ]
+        )
+    return _grid(["row", "against", "score × 100", "by seed", "tasks won / tied / lost", "p (Holm)", ""], cells)
 
 
 def agreement(results: Path, benchmark: str) -> str:
@@ -408,10 +432,11 @@ def provenance(results: Path, benchmark: str) -> str:
     commits = sorted({f"{s.commit[:7]}{' + changes' if s.dirty else ''}" for s in sessions if s.commit})
     first = sessions[0]
     seeds = max(world.episodes // world.tasks for row in table.rows for world in row.result.worlds)
+    trained = sorted({r["commit"][:7] for r in _read(results / benchmark / TRAININGS) if r.get("commit")})
     return (
         f"Benchmark `{table.benchmark}` (hash {table.benchmark_hash[:12]}), {len(table.rows)} rows, {seeds} run seeds; "
-        f"commit {', '.join(commits)}; Python {first.python}, torch {first.packages.get('torch', '–')}, "
-        f"{first.cpus} cores. Intervals: 95 %."
+        f"judged at commit {', '.join(commits)}{', trained at ' + ', '.join(trained) if trained else ''}; "
+        f"Python {first.python}, torch {first.packages.get('torch', '–')}, {first.cpus} cores. Intervals: 95 %."
     )
 
 

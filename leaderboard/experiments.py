@@ -219,28 +219,42 @@ def run(
     for learner in plan.learners:
         if not rows or learner.row in rows:
             agents[learner.row] = AgentSpec((checkpoints / learner.row).as_posix() + "/{seed}/{world}", {"threads": 1})
-    learned = {learner.row for learner in plan.learners}
+    data = {learner.row: _data(learner.algorithm, "of each world's train split") for learner in plan.learners}
     for row, (other, theirs) in plan.borrowed.items():
         folder = out / other / theirs
         if folder.is_dir():
             agents[row] = AgentSpec(folder.as_posix() + "/{seed}/{world}", {"threads": 1})
-            learned.add(row)
+            (lender,) = (learner for learner in experiment(other).learners if learner.row == theirs)
+            data[row] = _data(lender.algorithm, f"that the experiment {other} trains on")
         else:
             say(f"no row {row}: {folder} is not there; `python -m leaderboard experiment {other}` makes it")
-    judge_all(benchmark, agents, learned, runs, workers)
+    judge_all(benchmark, agents, data, runs, workers)
     return write_report([runs], runs / "site", expert=True, say=say)
 
 
-def judge_all(benchmark: Benchmark, rows: Mapping[str, AgentSpec], learned: set[str], runs: Path, workers: int) -> None:
+def _data(algorithm: str, which: str) -> str:
+    """What a row's checkpoints were trained on, in words."""
+    what = {"sb3_ppo": "episodes", "sft": "expert traces"}.get(algorithm, "expert traces and episodes")
+    return f"{what} {which}"
+
+
+def judge_all(
+    benchmark: Benchmark, rows: Mapping[str, AgentSpec], trained_on: Mapping[str, str], runs: Path, workers: int
+) -> None:
     """Judge rows side by side, each in one process: a process that goes on to the next row need not start anew.
 
     Args:
         benchmark: on what.
         rows: name of the row -> agent.
-        learned: names of those that were trained for it.
+        trained_on: name of the row -> what it was trained on; the others were not.
         runs: folder of the rows' folders.
         workers: processes.
+
+    Raises:
+        AgentError: there is no row.
     """
+    if not rows:
+        raise AgentError("there is no row to judge")
     context = multiprocessing.get_context("spawn")
     with context.Manager() as manager, Progress(*_COLUMNS, console=Console(stderr=True)) as bars:
         told = manager.Queue()
@@ -248,7 +262,7 @@ def judge_all(benchmark: Benchmark, rows: Mapping[str, AgentSpec], learned: set[
         tasks = {row: bars.add_task(f"judging {row}", total=episodes) for row in rows}
         with ProcessPoolExecutor(min(workers, len(rows)), mp_context=context) as pool:
             waiting = {
-                pool.submit(_judge, benchmark, agent, runs / row, row, row in learned, told)
+                pool.submit(_judge, benchmark, agent, runs / row, row, trained_on.get(row), told)
                 for row, agent in rows.items()
             }
             while waiting:
@@ -280,8 +294,7 @@ class _Tell(Monitor):
         self.told.put((self.row, 1))
 
 
-def _judge(benchmark: Benchmark, agent: AgentSpec, folder: Path, row: str, learned: bool, told: Any) -> None:
-    trained_on = "expert traces and episodes of each world's train split" if learned else None
+def _judge(benchmark: Benchmark, agent: AgentSpec, folder: Path, row: str, trained_on: str | None, told: Any) -> None:
     run_benchmark(benchmark, agent, folder, RunOptions(name=row, trained_on=trained_on), _Tell(row, told))
 
 

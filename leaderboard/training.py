@@ -20,9 +20,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from leaderboard.errors import AgentError
+from leaderboard.provenance import describe_commit
 from leaderboard.schema import Section
 
-__all__ = ["TrainJob", "train", "train_all"]
+__all__ = ["MADE", "TrainJob", "train", "train_all"]
+
+MADE = "made.json"
+"""In the folder of a training: the commit that ended it."""
 
 Report = Callable[[str, float, float, str], None]
 """Told how a training goes on: (what, done, total, text)."""
@@ -89,6 +93,8 @@ def train(job: TrainJob, say: Say = lambda line: None, report: Report | None = N
     else:
         policy.save(part)
     (part / "training" / "state.pt").unlink(missing_ok=True)  # what a finished run needs no more
+    made = {"commit": describe_commit().removeprefix(" at commit ")}
+    (part / "training" / MADE).write_text(json.dumps(made) + "\n", encoding="utf-8")
     os.replace(part, folder)
 
 

@@ -137,6 +137,8 @@ class StepAgentInverse(Algorithm):
         self.discriminator.train()
         for _ in range(self.config.discriminator_epochs):
             for i in trainer.share(trainer.rng.permutation(len(batches))):
+                if trainer.exhausted:
+                    break
                 novice, expert = self.discriminator(batches[int(i)])
                 loss = discriminator_loss(novice, expert)
                 trainer.update(loss, "discriminator", tokens=batches[int(i)].tokens)
@@ -148,6 +150,12 @@ class StepAgentInverse(Algorithm):
         self.discriminator.eval()
         losses, total, right, pairs = trainer.processes.total([losses, updates, right, count])
         return {"discriminator_loss": losses / max(1, total), "discriminator_accuracy": right / max(1, pairs)}
+
+    @property
+    def _valued(self) -> bool:
+        """Whether anything is measured against the value: else there is none to learn."""
+        alone = self.config.inspection == "expert" or self.config.takeover is not None  # each step stands alone
+        return not (alone and self.config.baseline == "expert")
 
     @torch.no_grad()
     def _prepare(self, policy: LMPolicy, batch: BranchedBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -164,8 +172,10 @@ class StepAgentInverse(Algorithm):
         return self.value(torch.nn.functional.rms_norm(at, at.shape[-1:])).squeeze(-1)
 
     def _improve(self, trainer: Trainer, batches: list[BranchedBatch]) -> dict[str, float]:
-        """PPO on the novice's actions of a cycle."""
+        """PPO on the novice's actions of a cycle; nothing where the discriminator has used up the budget."""
         config, policy = self.config, trainer.policy
+        if trainer.exhausted:
+            return {}
         policy.model.eval()
         seen = [self._prepare(policy, batch) for batch in batches]
         estimates = [self._advantages(batch, r, v) for batch, (r, v, _) in zip(batches, seen, strict=True)]
@@ -176,7 +186,8 @@ class StepAgentInverse(Algorithm):
             for batch, (_, _, logprobs), (advantages, targets) in zip(batches, seen, estimates, strict=True)
         ]
         done = 0
-        sums = dict.fromkeys(("entropy", "clip_fraction", "approx_kl", "value_loss"), 0.0)
+        measured = ("entropy", "clip_fraction", "approx_kl", *(("value_loss",) if self._valued else ()))
+        sums = dict.fromkeys(measured, 0.0)
         policy.model.train()
         for _ in range(config.epochs):
             for i in trainer.share(trainer.rng.permutation(len(prepared))):
@@ -211,12 +222,15 @@ class StepAgentInverse(Algorithm):
         result = ppo_policy_loss(logprobs[None], at.old_logprobs[None], at.advantages[None], clip=config.clip_ratio)
         places = batch.novice_tokens
         entropy = categorical_entropy(logits_of(model, hidden[places[:, 0], places[:, 1]])).mean()
-        error = value_loss(self._values(hidden, batch)[None], at.targets[None])
-        loss = result.loss - config.entropy_weight * entropy + config.value_weight * error
-        trainer.update(loss, "policy", "value", tokens=batch.tokens)
-        return {
+        loss = result.loss - config.entropy_weight * entropy
+        measured = {
             "entropy": float(entropy.detach()),
             "clip_fraction": float(result.clip_fraction),
             "approx_kl": float(result.approx_kl),
-            "value_loss": float(error.detach()),
         }
+        if self._valued:
+            error = value_loss(self._values(hidden, batch)[None], at.targets[None])
+            loss = loss + config.value_weight * error
+            measured["value_loss"] = float(error.detach())
+        trainer.update(loss, "policy", *(["value"] if self._valued else []), tokens=batch.tokens)
+        return measured

@@ -48,7 +48,6 @@ def results(judge, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(experiments.EXPERIMENTS, "toy", plan)
         evidence.publish("toy", tmp_path / "out", tmp_path / "results")
-    evidence._tables.clear()
     return tmp_path / "results"
 
 
@@ -72,7 +71,7 @@ def test_a_row_that_is_not_complete_is_not_published(results, tmp_path, monkeypa
     assert (results / "toy-v1" / "random" / PACKED).is_file(), "what was published stays"
 
 
-def test_figures_are_those_of_the_results(results):
+def test_figures_are_those_of_the_results(results, monkeypatch):
     page = "# Page\n\n<!-- rows toy-v1 toy -->\nold\n<!-- end -->\nprose 12\n<!-- agreement toy-v1 -->\n<!-- end -->\n"
     filled = evidence.fill(page, results)
     assert "old" not in filled and "prose 12" in filled
@@ -80,11 +79,16 @@ def test_figures_are_those_of_the_results(results):
         world = read_result(results / "toy-v1" / name).worlds[0]
         line = next(line for line in filled.splitlines() if f"| {name}" in line)
         assert estimate(world.success) in line and estimate(world.score) in line
-    assert "| 100 | 2k | 1.0 |" in filled, "env steps, tokens and minutes of the training"
+    assert "| 100 | 2k | 20 | 1.0 |" in filled, "env steps, tokens, updates and minutes of the training"
     assert "| toy | stepagent | 2 | 30.0 | 40.0 | 1 of 2 |" in filled
     assert evidence.fill(filled, results) == filled
     tests = evidence.fill("<!-- tests toy-v1 toy -->\n<!-- end -->\n", results)
     assert "stepagent" not in tests, "no row to test against"
+    monkeypatch.setattr(evidence, "AGAINST", ("expert",))
+    line = evidence.tests(results, "toy-v1", "toy").splitlines()[-1]
+    scores = [evidence._by_seed(results, "toy-v1", name, "score")["toy"] for name in ("stepagent", "expert")]
+    by_seed = ", ".join(f"{100 * value:+.0f}" for value in (scores[0] - scores[1]).mean(axis=1))
+    assert line.startswith("| stepagent | expert † |") and f"| {by_seed} |" in line and line.endswith("| worse |")
     assert "1 of 2" not in evidence.alarms(results, "toy-v1") and "2 of 2" in evidence.alarms(results, "toy-v1")
 
 

@@ -115,14 +115,14 @@ def test_worlds_train_side_by_side_and_an_error_reaches_the_owner(tmp_path):
 def test_rows_judged_side_by_side_are_those_judged_alone(tmp_path):
     benchmark = restrict(load_benchmark("quick-v1"), ["webshop"])
     rows = {name: AgentSpec(name) for name in ("random", "expert")}
-    judge_all(benchmark, rows, {"expert"}, tmp_path / "together", workers=2)
+    judge_all(benchmark, rows, {"expert": "its own"}, tmp_path / "together", workers=2)
     for name, agent in rows.items():
         run_benchmark(benchmark, agent, tmp_path / "alone" / name, RunOptions(name=name))
         found = [read_result(tmp_path / where / name) for where in ("together", "alone")]
         assert found[0].episodes_hash == found[1].episodes_hash
-        assert (found[0].agent.trained_on is not None) == (name == "expert")
+        assert found[0].agent.trained_on == ("its own" if name == "expert" else None)
     with pytest.raises(StepAgentError, match="no such agent"):
-        judge_all(benchmark, {"nobody": AgentSpec("nobody")}, set(), tmp_path / "wrong", workers=2)
+        judge_all(benchmark, {"nobody": AgentSpec("nobody")}, {}, tmp_path / "wrong", workers=2)
 
 
 def test_some_rows_take_along_what_they_start_from(tmp_path, monkeypatch):
@@ -141,13 +141,22 @@ def test_some_rows_take_along_what_they_start_from(tmp_path, monkeypatch):
 def test_rows_of_another_experiment_are_judged_where_it_ran(tmp_path, monkeypatch):
     """Trained on one data, judged on other: train on generated tasks, test on official ones."""
     judged: list[dict[str, AgentSpec]] = []
-    plan = Experiment("there", "quick-v1", (), agents=("random",), borrowed={"far": ("elsewhere", "sft")})
+    trained_on: dict[str, str] = {}
+    plan = Experiment("there", "quick-v1", (), agents=("random",), borrowed={"far": ("results-quick", "sft")})
     monkeypatch.setitem(EXPERIMENTS, "there", plan)
-    monkeypatch.setattr(experiments, "judge_all", lambda benchmark, rows, learned, *rest: judged.append(rows))
+
+    def judge(benchmark, rows, data, *rest):
+        judged.append(rows)
+        trained_on.update(data)
+
+    monkeypatch.setattr(experiments, "judge_all", judge)
     monkeypatch.setattr(experiments, "write_report", lambda *args, **kwargs: None)
     said: list[str] = []
     experiments.run("there", tmp_path, say=said.append)
-    assert "experiment elsewhere" in said[-1] and set(judged[-1]) == {"random"}
-    (tmp_path / "elsewhere" / "sft").mkdir(parents=True)
+    assert "experiment results-quick" in said[-1] and set(judged[-1]) == {"random"}
+    (tmp_path / "results-quick" / "sft").mkdir(parents=True)
     experiments.run("there", tmp_path, say=said.append)
-    assert judged[-1]["far"].at("alfworld-seen", 2) == (tmp_path / "elsewhere" / "sft" / "2" / "alfworld").as_posix()
+    assert (
+        judged[-1]["far"].at("alfworld-seen", 2) == (tmp_path / "results-quick" / "sft" / "2" / "alfworld").as_posix()
+    )
+    assert trained_on == {"far": "expert traces that the experiment results-quick trains on"}

@@ -172,3 +172,17 @@ def test_interval_of_the_mean_covers():
         low, high = stats.mean_interval(parts)
         hits += low <= sum(truth) / 3 <= high
     assert hits / 400 >= 0.93
+
+
+def test_a_difference_that_one_training_makes_is_not_sure():
+    rng = np.random.default_rng(0)
+    tasks = (rng.random(150) < 0.5) * 1.0
+    alike = np.stack([tasks - 0.4] * 3)
+    low, high = stats.crossed_bootstrap(alike)
+    fixed = stats.cluster_bootstrap(alike[0].tolist(), range(150))
+    assert (low, high) == pytest.approx(fixed, abs=0.02), "runs that agree add nothing to what the tasks leave open"
+    collapsed = np.stack([tasks * 0 + 0.4, tasks - 0.5, tasks - 0.45])
+    assert stats.paired_test(collapsed.mean(axis=0).tolist(), [0.0] * 150).p < 0.001
+    low, high = stats.crossed_bootstrap(collapsed)
+    assert low < 0 < high
+    assert stats.crossed_bootstrap(collapsed) == (low, high)
