@@ -78,7 +78,6 @@ STUDIES: dict[str, tuple[Variant, ...]] = {
     "stepagent": (
         _implicit("recipe"),
         _implicit("lr 2e-4", lr=2e-4),
-        _implicit("lr 1e-4", lr=1e-4),
         _implicit("own states, takeover 1", **{**OWN_STATES, "takeover": 1}),
         _implicit("own states, takeover 2", **OWN_STATES),
         _implicit("own states, takeover 5", **{**OWN_STATES, "takeover": 5}),
@@ -88,8 +87,10 @@ STUDIES: dict[str, tuple[Variant, ...]] = {
         _implicit("β 0.1", beta=0.1),
         _implicit("β 1", beta=1.0),
         _implicit("one cycle", cycles=1, num_tasks=128),
+        _implicit("cycles of 8 tasks", cycles=100, num_tasks=8),
         _implicit("reference of each cycle", reference="cycle"),
         _inverse("recipe"),
+        _inverse("lr 3e-4", lr=3e-4),
         _inverse("own states, takeover 2", **OWN_STATES),
         _inverse("own states, no takeover", inspection="on_policy"),
         _inverse("λ 0", entropy_weight=0.0),
@@ -97,6 +98,7 @@ STUDIES: dict[str, tuple[Variant, ...]] = {
         _inverse("reward against log 2", baseline="value"),
         _inverse("discriminator 10 times slower", discriminator_lr=1e-4),
         _inverse("one cycle", cycles=1, num_tasks=96),
+        _inverse("cycles of 8 tasks", cycles=100, num_tasks=8),
     ),
     "eto": tuple(
         Variant(
