@@ -90,8 +90,9 @@ def scatter(points: Sequence[Point], title: str, axis: str) -> Markup:
     places = [left + span * (value - low) / (high - low) for value in logs]
     labels = []
     for point, x in zip(shown, places, strict=True):
-        width = LETTER * len(_short(point.label)) * (-1 if x > WIDTH - 160 else 1)  # to the left at the right edge
-        labels.append((min(x, x + width), max(x, x + width), top + rise * (1 - point.value) + 4))
+        width, beside = LETTER * len(_short(point.label)), x - 10 if x > WIDTH - 160 else x + 10  # where it stands
+        ends = (beside - width, beside) if beside < x else (beside, beside + width)
+        labels.append((*ends, top + rise * (1 - point.value) + 4))
     heights = _apart(labels, top + LETTER, height - bottom)
     for point, x, y_label in zip(shown, places, heights, strict=True):
         y_mid, y_low, y_high = (top + rise * (1 - v) for v in (point.value, point.low, point.high))
@@ -188,13 +189,16 @@ def _apart(labels: Sequence[tuple[float, float, float]], top: float, bottom: flo
     """
     heights = [height for _, _, height in labels]
     order = sorted(range(len(labels)), key=lambda i: heights[i])  # which is kept
-    for _ in range(200):
+    for _ in range(2000):  # far more than it takes
+        before = list(heights)
         for place, i in enumerate(order):
             for j in order[place + 1 :]:
                 covered = LINE - (heights[j] - heights[i])
                 if covered > 0 and labels[i][0] < labels[j][1] and labels[j][0] < labels[i][1]:
                     heights[i], heights[j] = heights[i] - covered / 2, heights[j] + covered / 2
         heights = [min(max(height, top), bottom) for height in heights]
+        if max(abs(height - old) for height, old in zip(heights, before, strict=True)) < 0.05:
+            break
     return heights
 
 
