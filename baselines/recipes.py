@@ -65,7 +65,8 @@ RECIPES: dict[tuple[str, str], AlgorithmConfig] = {
 def _learners(env_id: str, size: int, **common: Any) -> dict[tuple[str, str], AlgorithmConfig]:
     """What starts from an SFT checkpoint: at most 75,000 tokens through the optimiser and half a minute each.
 
-    Learning rates are those that did best on ALFWorld's dev split, and how RFT iterates (docs/results.md).
+    Learning rates are those that did best on ALFWorld's dev split, and so are how RFT iterates, ETO's anchor and the size
+    of its updates (docs/results.md).
 
     Args:
         env_id: the world.
@@ -77,7 +78,9 @@ def _learners(env_id: str, size: int, **common: Any) -> dict[tuple[str, str], Al
         "rft": RFTConfig(
             iterations=1, start="current", num_tasks=3 * size, explorations_per_task=2, epochs=2, lr=9e-5, **common
         ),
-        "eto": ETOConfig(iterations=2, num_tasks=2 * size, epochs=2, batch_pairs=4, lr=6e-4, beta=0.3, **common),
+        "eto": ETOConfig(
+            iterations=2, num_tasks=2 * size, epochs=2, batch_pairs=1, lr=2e-4, beta=0.3, nll_weight=1.0, **common
+        ),
         "ppo": PPOConfig(iterations=4, num_tasks=3 * size, value_warmup=1, lr=1e-4, **common),
         "grpo": GRPOConfig(iterations=4, num_tasks=size, group_size=4, lr=3e-4, **common),
         "gigpo": GiGPOConfig(iterations=4, num_tasks=size, group_size=4, lr=1e-4, **common),
