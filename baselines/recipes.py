@@ -65,8 +65,8 @@ RECIPES: dict[tuple[str, str], AlgorithmConfig] = {
 def _learners(env_id: str, size: int, **common: Any) -> dict[tuple[str, str], AlgorithmConfig]:
     """What starts from an SFT checkpoint: at most 75,000 tokens through the optimiser and half a minute each.
 
-    Learning rates are those that did best on ALFWorld's dev split, and so are how RFT iterates, ETO's anchor and the size
-    of its updates (docs/results.md).
+    Learning rates are those that did best on ALFWorld's dev split, and so are how RFT iterates, ETO's anchor and the
+    size of its updates (docs/results.md).
 
     Args:
         env_id: the world.
@@ -76,7 +76,7 @@ def _learners(env_id: str, size: int, **common: Any) -> dict[tuple[str, str], Al
     configs = {
         # In the experiments it iterates, as the others do: beginning anew each time would spend the tokens for nothing.
         "rft": RFTConfig(
-            iterations=1, start="current", num_tasks=3 * size, explorations_per_task=2, epochs=2, lr=9e-5, **common
+            iterations=8, start="current", num_tasks=3 * size, explorations_per_task=2, epochs=2, lr=9e-5, **common
         ),
         "eto": ETOConfig(
             iterations=2, num_tasks=2 * size, epochs=2, batch_pairs=1, lr=2e-4, beta=0.3, nll_weight=1.0, **common
