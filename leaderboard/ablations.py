@@ -168,6 +168,7 @@ def study(
     runs: Path,
     worlds: Sequence[str] = (),
     learners: Sequence[str] = (),
+    labels: Sequence[str] = (),
     seeds: Sequence[int] = (),
     tasks: int = 100,
     workers: int = 0,
@@ -180,7 +181,7 @@ def study(
         experiment_name: whose start and budgets.
         out: folder of checkpoints and records.
         runs: folder the experiment ran in, or will.
-        worlds, learners, seeds: only these worlds, algorithms and run seeds; () for all.
+        worlds, learners, labels, seeds: only these worlds, algorithms, variants and run seeds; () for all.
         tasks: of the dev split to judge on.
         workers: trainings at once; 0: as many as there are cores.
         say: told what happens.
@@ -192,7 +193,14 @@ def study(
     parts = [s.world for s in whole.worlds if not worlds or s.world in worlds or s.world.partition("-")[0] in worlds]
     benchmark = restrict(whole, parts or worlds)
     benchmark = benchmark.model_copy(update={"seeds": [seed for seed in benchmark.seeds if not seeds or seed in seeds]})
-    variants = [variant for variant in STUDIES[name] if not learners or variant.algorithm in learners]
+    for label in labels:
+        if label not in (known := [variant.label for variant in STUDIES[name]]):
+            raise AgentError(f"no variant {label!r} in study {name}; {did_you_mean(label, known, 40)}")
+    variants = [
+        variant
+        for variant in STUDIES[name]
+        if (not learners or variant.algorithm in learners) and (not labels or variant.label in labels)
+    ]
     if not (variants and benchmark.seeds):
         raise AgentError(f"study {name} of {experiment_name} has no training with those learners and seeds")
     starts, found = trainings(variants, plan, benchmark, out / plan.name, runs / plan.name, tasks)
@@ -243,6 +251,8 @@ class Arguments:
     """Only these worlds."""
     learners: tuple[str, ...] = ()
     """Only these algorithms."""
+    labels: tuple[str, ...] = ()
+    """Only these variants."""
     seeds: tuple[int, ...] = ()
     """Only these run seeds."""
     tasks: int = 100
