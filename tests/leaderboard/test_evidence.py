@@ -183,3 +183,15 @@ def test_records_of_studies_are_kept_with_the_results_of_their_experiment(tmp_pa
     assert [(r["study"], r["seed"], r["success"]) for r in kept] == [("s", 0, 0.3), ("s", 1, 0.2), ("t", 0, 0.4)]
     with pytest.raises(StepAgentError, match=r"python -m leaderboard\.ablations"):
         evidence.publish_studies(tmp_path / "nothing.jsonl", results)
+
+
+def test_what_a_study_does_not_have_is_named(tmp_path):
+    for wrong, words in (
+        ({"labels": ["recipee"]}, "did you mean 'recipe'"),
+        ({"learners": ["ppo"]}, "no training with those"),
+        ({"seeds": [77]}, "no training with those"),
+    ):
+        with pytest.raises(StepAgentError, match=words):
+            next(ablations.study("stepagent", "results-quick", tmp_path, tmp_path, **wrong))
+    with pytest.raises(StepAgentError, match="did you mean 'rates'"):
+        next(ablations.study("rate", "results-alfworld", tmp_path, tmp_path))
