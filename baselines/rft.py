@@ -59,7 +59,7 @@ class RFT(Algorithm):
         with Trainer(self.name, policy, env, config, log, modules) as trainer:
             for explored in explorations(trainer, config, ask_expert=config.experts):
                 if trainer.exhausted:
-                    break  # of the last one nothing can be learned any more: what is there stays
+                    continue  # nothing can be learned from it any more: what is there stays
                 if again:
                     policy.model.load_state_dict(modules["initial"].state_dict())
                     trainer.optimizers["policy"] = policy_optimizers(policy, config)

@@ -44,6 +44,17 @@ def test_where_both_do_the_same_the_discriminator_sees_one_pair(habits, toy_env)
     assert not torch.allclose(novice[batch.branched], expert[batch.branched])
 
 
+def test_the_discriminator_stops_at_the_budget_and_reports_no_entropy_of_nothing(habits, toy_env):
+    log = RunLog()
+    config = StepAgentInverseConfig(cycles=2, num_tasks=150, max_tokens=5000)
+    policy = StepAgentInverse(config).train(copy_of(habits), toy_env, log)
+    (cycle,) = [record for record in log.records if record["kind"] == "round"]
+    assert 5000 <= cycle["tokens"] < 5000 + config.batch_tokens
+    assert "discriminator_loss" in cycle and "entropy" not in cycle
+    assert not [record for record in log.records if record.get("rule") == "entropy_collapse"]
+    assert all(torch.equal(value, habits.model.state_dict()[name]) for name, value in policy.model.state_dict().items())
+
+
 def test_one_seed_is_one_result(habits, toy_env):
     runs = []
     for _ in range(2):

@@ -44,6 +44,24 @@ def test_shuffled_outcomes_do_not_teach(habits, toy_env, monkeypatch):
     assert success(policy, toy_env) < success(habits, toy_env) + 0.15
 
 
+def test_what_was_learned_stays_where_the_budget_ends_while_exploring(habits, toy_env):
+    """Of several iterations that each begin at the start."""
+    kept_weights = {}
+    for iterations, budget in ((1, None), (3, 1)):  # the first iteration is over the budget already, once it has played
+        log = RunLog()
+        config = RFTConfig(iterations=iterations, num_tasks=20, max_env_steps=budget)
+        kept_weights[iterations] = RFT(config).train(copy_of(habits), toy_env, log).model.state_dict()
+    spent = [r for r in log.records if r["kind"] == "round"][-1]["env_steps"]
+    log = RunLog()
+    config = RFTConfig(iterations=3, num_tasks=20, max_env_steps=spent + 1)
+    policy = RFT(config).train(copy_of(habits), toy_env, log)
+    assert [r["kind"] for r in log.records].count("round") == 2, "the second one played and ended the budget"
+    assert all(torch.equal(value, kept_weights[1][name]) for name, value in policy.model.state_dict().items())
+    start = habits.model.state_dict()
+    assert all(torch.equal(value, start[name]) for name, value in kept_weights[3].items())
+    assert any(not torch.equal(value, start[name]) for name, value in kept_weights[1].items())
+
+
 def test_one_seed_is_one_result(habits, toy_env):
     runs = []
     for _ in range(2):
