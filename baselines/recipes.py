@@ -84,7 +84,9 @@ def _learners(env_id: str, size: int, **common: Any) -> dict[tuple[str, str], Al
         "ppo": PPOConfig(iterations=4, num_tasks=3 * size, value_warmup=1, lr=1e-4, **common),
         "grpo": GRPOConfig(iterations=4, num_tasks=size, group_size=4, lr=3e-4, **common),
         "gigpo": GiGPOConfig(iterations=4, num_tasks=size, group_size=4, lr=1e-4, **common),
-        "stepagent-implicit": StepAgentImplicitConfig(cycles=4, num_tasks=4 * size, lr=6e-4, nll_weight=1.0, **common),
+        "stepagent-implicit": StepAgentImplicitConfig(
+            cycles=4, num_tasks=4 * size, lr=6e-4, beta=1.0, nll_weight=1.0, **common
+        ),
         "stepagent-inverse": StepAgentInverseConfig(
             cycles=4, num_tasks=3 * size, epochs=1, discriminator_epochs=2, lr=9e-5, **common
         ),

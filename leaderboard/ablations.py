@@ -58,7 +58,7 @@ class Variant:
 
 
 def _implicit(label: str, **changes: Any) -> Variant:
-    return Variant(label, "stepagent-implicit", changes)
+    return Variant(label, "stepagent-implicit", {"beta": 0.3, **changes})  # what they are all compared with
 
 
 def _inverse(label: str, **changes: Any) -> Variant:
@@ -76,7 +76,7 @@ STUDIES: dict[str, tuple[Variant, ...]] = {
         Variant(f"lr × {factor:g}", name, lr_factor=factor) for name in _STARTING for factor in (0.3, 1.0, 3.0)
     ),
     "stepagent": (
-        _implicit("recipe"),
+        _implicit("β 0.3"),
         _implicit("lr 2e-4", lr=2e-4),
         _implicit("own states, takeover 1", **{**OWN_STATES, "takeover": 1}),
         _implicit("own states, takeover 2", **OWN_STATES),
@@ -252,7 +252,7 @@ class Arguments:
     learners: tuple[str, ...] = ()
     """Only these algorithms."""
     labels: tuple[str, ...] = ()
-    """Only these variants."""
+    """Only these variants (as STUDIES calls them)."""
     seeds: tuple[int, ...] = ()
     """Only these run seeds."""
     tasks: int = 100

@@ -187,7 +187,7 @@ def test_records_of_studies_are_kept_with_the_results_of_their_experiment(tmp_pa
 
 def test_what_a_study_does_not_have_is_named(tmp_path):
     for wrong, words in (
-        ({"labels": ["recipee"]}, "did you mean 'recipe'"),
+        ({"labels": ["recipee"]}, "did you mean 'recipe'"),  # the inverse variant's
         ({"learners": ["ppo"]}, "no training with those"),
         ({"seeds": [77]}, "no training with those"),
     ):
