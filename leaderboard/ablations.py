@@ -11,6 +11,7 @@ training; a training that is there is not made again. The study "rates" tunes al
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -262,11 +263,18 @@ class Arguments:
 
 
 def merge(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
-    """Add records to a file of them; one of the same training takes the older one's place."""
+    """Add records to a file of them, which changes whole or not at all; one of the same training takes the older one's
+    place.
+    """
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     merged = {tuple(record[name] for name in _KEY): record for record in [*map(json.loads, lines), *records]}
     text = "".join(json.dumps(record, sort_keys=True, ensure_ascii=False) + "\n" for record in merged.values())
-    path.write_text(text, encoding="utf-8", newline="\n")
+    part = path.with_suffix(".part")
+    with open(part, "w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
 
 
 def main() -> None:
