@@ -254,6 +254,12 @@ def rows(results: Path, benchmark: str, world: str) -> str:
     return _grid(header, cells)
 
 
+def _mean(records: Iterable[dict[str, Any]], name: str) -> float | None:
+    """Mean of a field over the records that have it."""
+    values = [record[name] for record in records if record.get(name) is not None]
+    return statistics.fmean(values) if values else None
+
+
 def _costs(results: Path, benchmark: str, world: str) -> dict[str, list[str]]:
     """Row -> env steps, tokens (thousands), updates and minutes of its own training, means over the seeds."""
     found: dict[str, list[dict[str, Any]]] = {}
@@ -261,16 +267,12 @@ def _costs(results: Path, benchmark: str, world: str) -> dict[str, list[str]]:
         if record["world"] == world.partition("-")[0]:
             found.setdefault(record["row"], []).append(record)
 
-    def mean(records: list[dict[str, Any]], name: str) -> float | None:
-        values = [record[name] for record in records if record[name] is not None]
-        return statistics.fmean(values) if values else None
-
     return {
         row: [
-            number(mean(records, "env_steps"), 0),
-            "–" if (tokens := mean(records, "tokens")) is None else f"{tokens / 1e3:,.0f}k",
-            number(mean(records, "updates"), 0),
-            number(mean(records, "minutes")),
+            number(_mean(records, "env_steps"), 0),
+            "–" if (tokens := _mean(records, "tokens")) is None else f"{tokens / 1e3:,.0f}k",
+            number(_mean(records, "updates"), 0),
+            number(_mean(records, "minutes")),
         ]
         for row, records in found.items()
     }
@@ -351,11 +353,6 @@ def ablations(results: Path, benchmark: str, study: str) -> str:
         if record["study"] == study:
             found.setdefault((record["world"], record["algorithm"], record["variant"]), []).append(record)
     cells = []
-
-    def mean(runs: list[dict[str, Any]], name: str, unit: float = 1.0, digits: int = 0) -> str:
-        values = [run[name] for run in runs if run.get(name) is not None]
-        return f"{statistics.fmean(values) / unit:,.{digits}f}" if values else "–"
-
     for (world, algorithm, variant), runs in found.items():
         success = statistics.fmean(run["success"] for run in runs)
         low, high = score_interval(success, runs[0]["tasks"], NormalDist().inv_cdf(0.975))
@@ -366,11 +363,11 @@ def ablations(results: Path, benchmark: str, study: str) -> str:
                 algorithm,
                 variant,
                 f"{runs[0]['lr']:.1e}",
-                mean(runs, "start", 0.01, 1),
+                "–" if (start := _mean(runs, "start")) is None else f"{100 * start:.1f}",
                 f"{100 * success:.1f} [{100 * low:.1f}, {100 * high:.1f}]",
                 ", ".join(f"{100 * run['success']:.0f}" for run in runs),
-                mean(runs, "tokens", 1e3),
-                mean(runs, "env_steps"),
+                "–" if (tokens := _mean(runs, "tokens")) is None else f"{tokens / 1e3:,.0f}",
+                "–" if (steps := _mean(runs, "env_steps")) is None else f"{steps:,.0f}",
                 " → ".join(f"{100 * statistics.fmean(values):.1f}" for values in zip(*agreed, strict=True)),
             ]
         )
