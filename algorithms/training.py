@@ -51,9 +51,10 @@ __all__ = ["Trainer", "TrainingConfig", "frozen_copy", "policy_optimizers", "sta
 
 T = TypeVar("T")
 
-_FORMAT = 2
+_FORMAT = 3
 STATE_FILE = "state.pt"
-_COUNTS = ("round", "step", "tokens", "env_steps", "skipped_updates")
+_COUNTS = ("round", "step", "tokens", "env_steps", "questions", "skipped_updates")
+_CLOCKS = ("play_seconds", "eval_seconds")
 MAY_CHANGE = ("max_minutes", "max_steps", "max_tokens", "max_env_steps")
 """Settings that may differ when a run is resumed: it may be given more time than it was."""
 
@@ -139,6 +140,8 @@ class Trainer:
     Attributes:
         rng: draws whatever the loop has to draw.
         round, step, tokens, env_steps: so far: rounds, updates, tokens through the optimiser, env steps for training.
+        questions: in how many of those steps an expert said what it would do.
+        play_seconds, eval_seconds: wall time of playing for training, and of evaluation.
         skipped_updates: updates that were left out because a gradient was not finite (they count as updates).
         processes: of this training; mostly one.
         extra: whatever else the loop must keep across a resumption (tensors, numbers, strings, lists and dicts).
@@ -162,7 +165,8 @@ class Trainer:
             if any(id(p) not in kept for o in group for part in o.param_groups for p in part["params"]):
                 raise ValueError(f"optimizer {label!r} has parameters of a module that checkpoints would leave out")
         self.rng = np.random.default_rng(config.seed)
-        self.round = self.step = self.tokens = self.env_steps = self.skipped_updates = 0
+        self.round = self.step = self.tokens = self.env_steps = self.questions = self.skipped_updates = 0
+        self.play_seconds = self.eval_seconds = 0.0
         self.extra: dict[str, Any] = {}
         self.processes = Processes()
         self._shards: Shards | None = None  # of the networks, under FSDP
@@ -288,7 +292,8 @@ class Trainer:
 
     def _counts(self) -> dict[str, Any]:
         counts = {name: getattr(self, name) for name in _COUNTS}
-        return {"algorithm": self.name, **counts, "train_seconds": self.seconds}
+        clocks = {name: getattr(self, name) for name in _CLOCKS}
+        return {"algorithm": self.name, **counts, "train_seconds": self.seconds - self.eval_seconds, **clocks}
 
     # --- acting ----------------------------------------------------------------------------------------------------
 
@@ -308,17 +313,20 @@ class Trainer:
         return [ids[int(i)] for i in self.rng.permutation(len(ids))[: len(ids) if number is None else number]]
 
     def play(self, policy: Policy, specs: Sequence[EpisodeSpec]) -> list[Trace]:
-        """Play episodes on the training split, in the order of `specs`, and count their steps.
+        """Play episodes on the training split, in the order of `specs`, and count their steps and the expert's answers.
 
         Raises:
             RuntimeError: the policy broke down.
         """
+        started = time.perf_counter()
         traces = []
         for episode in self._played(policy, specs):
             if episode.trace is None:
                 raise RuntimeError(f"{self.name}: the policy broke down in {episode.spec.task_id}: {episode.error}")
             self.env_steps += len(episode.trace.steps)
+            self.questions += sum(step.expert_action is not None for step in episode.trace.steps)
             traces.append(episode.trace)
+        self.play_seconds += time.perf_counter() - started
         return traces
 
     def _played(self, policy: Policy, specs: Sequence[EpisodeSpec]) -> list[Episode]:
@@ -423,7 +431,7 @@ class Trainer:
 
     def _evaluate(self) -> None:
         """Play on the evaluation split and remember the weights if they are the best so far."""
-        config = self.config
+        config, started = self.config, time.perf_counter()
         self.policy.forget()
         ids = self._envs_for(self.policy).call("tasks", config.eval_split)[0].ids[: config.eval_tasks]
         if not ids:
@@ -436,6 +444,7 @@ class Trainer:
             "success": found.success,
             "score": found.score,
         }
+        self.eval_seconds += time.perf_counter() - started
         self.log.metrics("eval", **self._counts(), **values, episode_steps=found.steps)
         if self._best is None or found.score > self._best["score"]:
             state = gathered(self.policy.model.state_dict())
@@ -457,7 +466,7 @@ class Trainer:
             "format": _FORMAT,
             "algorithm": self.name,
             "config": self.config.to_dict(),
-            "counts": {**{name: getattr(self, name) for name in _COUNTS}, "seconds": self.seconds},
+            "counts": {**{name: getattr(self, name) for name in (*_COUNTS, *_CLOCKS)}, "seconds": self.seconds},
             "modules": gathered({name: module.state_dict() for name, module in self.modules.items()}, writes),
             "optimizers": gathered(
                 {name: [o.state_dict() for o in group] for name, group in self.optimizers.items()}, writes

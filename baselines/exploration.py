@@ -48,10 +48,7 @@ class Explored:
 
 
 def explorations(trainer: Trainer, config: ExplorationConfig, ask_expert: bool) -> Iterator[list[Explored]]:
-    """Explore once for each iteration, with the policy as it is by then.
-
-    The expert's steps count among `env_steps`; they are also recorded alone, as `expert_steps`.
-    """
+    """Explore once for each iteration, with the policy as it is by then. The expert's steps count like the policy's."""
     for _ in trainer.rounds(config.iterations):
         tasks, tries = trainer.draw_tasks(config.num_tasks), config.explorations_per_task
         seed = int(trainer.rng.integers(2**31))
@@ -63,5 +60,4 @@ def explorations(trainer: Trainer, config: ExplorationConfig, ask_expert: bool) 
         if ask_expert:
             expert = ExpertPolicy(config.expert, admissible=False)
             experts = trainer.play(expert, [EpisodeSpec(task) for task in tasks])
-            trainer.record(expert_steps=sum(len(t.steps) for t in experts))
         yield [Explored(own[i * tries : (i + 1) * tries], experts[i] if experts else None) for i in range(len(tasks))]

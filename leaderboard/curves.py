@@ -52,9 +52,9 @@ def _beside(checkpoint: Path) -> Path:
 def read_curve(path: Path) -> list[CurvePoint]:
     """The evaluations of a training in order, at most `MAX_POINTS` of them.
 
-    A line is `{"kind": "eval", "step": …, "env_steps": …, "tokens": …, "minutes" (or "seconds"): …, "success": …,
-    "score": …}`; what is missing or no number stays unknown. A training that was resumed may have evaluated a step
-    twice; the later one counts.
+    A line is `{"kind": "eval", "step": …, "env_steps": …, "questions": …, "tokens": …, "minutes" (or "seconds"): …,
+    "success": …, "score": …}`; what is missing or no number stays unknown. A training that was resumed may have
+    evaluated a step twice; the later one counts.
     """
     points: list[CurvePoint] = []
     for record in _records(path):
@@ -81,7 +81,7 @@ def _records(path: Path) -> Iterator[Mapping[str, Any]]:
 def _point(record: Mapping[str, Any]) -> CurvePoint:
     minutes = _number(record, "minutes")
     seconds = _number(record, "train_seconds", "seconds")
-    counts = {name: _number(record, name) for name in ("step", "env_steps", "tokens")}
+    counts = {name: _number(record, name) for name in ("step", "env_steps", "questions", "tokens")}
     return CurvePoint(
         **{name: None if value is None else int(value) for name, value in counts.items()},
         minutes=minutes if minutes is not None else None if seconds is None else round(seconds / 60, 4),

@@ -173,6 +173,8 @@ def training_record(folder: Path, row: str, seed: int, world: str) -> dict[str, 
     metrics = _read(folder / "metrics.jsonl")
     rounds = [record for record in metrics if record.get("kind") in ("round", "train")]
     last = rounds[-1] if rounds else {}
+    traced = sum(record["steps"] for record in metrics if record.get("kind") == "data")
+    clocks = ((name, last.get(f"{name}_seconds")) for name in ("play", "eval"))
     return {
         "row": row,
         "seed": seed,
@@ -180,7 +182,9 @@ def training_record(folder: Path, row: str, seed: int, world: str) -> dict[str, 
         "updates": last.get("step"),
         "tokens": last.get("tokens"),
         "env_steps": last.get("env_steps", last.get("step")),  # sb3 counts its choices as steps
+        "questions": traced + last.get("questions", 0),  # each step of a trace is an answer of the expert's
         "minutes": round(last.get("train_seconds", last.get("seconds", 0.0)) / 60, 3),
+        **{f"{name}_minutes": round(seconds / 60, 3) for name, seconds in clocks if seconds is not None},
         "agreement": [round(r["agreement"], 4) for r in rounds if "agreement" in r],
         "commit": _read(folder / MADE)[0]["commit"] if (folder / MADE).is_file() else None,
         "alarms": sorted({record["rule"] for record in metrics if record.get("kind") == "alarm"}),
@@ -249,9 +253,9 @@ def rows(results: Path, benchmark: str, world: str) -> str:
         name = row.result.agent.name
         seeds = [f"{100 * value:.0f}" for value in _by_seed(results, benchmark, name, "success")[world].mean(axis=1)]
         by_seed = ", ".join(seeds) if name in costs else ""
-        cells.append([rank, label(row), success, by_seed, score, steps, *costs.get(name, [""] * 4)])
-    header = ["rank", "row", "success", "by seed", "score", "steps", "env steps", "tokens", "updates", "minutes"]
-    return _grid(header, cells)
+        cells.append([rank, label(row), success, by_seed, score, steps, *costs.get(name, [""] * 5)])
+    costly = ["env steps", "asked", "tokens", "updates", "minutes"]
+    return _grid(["rank", "row", "success", "by seed", "score", "steps", *costly], cells)
 
 
 def _mean(records: Iterable[dict[str, Any]], name: str) -> float | None:
@@ -261,21 +265,42 @@ def _mean(records: Iterable[dict[str, Any]], name: str) -> float | None:
 
 
 def _costs(results: Path, benchmark: str, world: str) -> dict[str, list[str]]:
-    """Row -> env steps, tokens (thousands), updates and minutes of its own training, means over the seeds."""
-    found: dict[str, list[dict[str, Any]]] = {}
-    for record in _read(results / benchmark / TRAININGS):
-        if record["world"] == world.partition("-")[0]:
-            found.setdefault(record["row"], []).append(record)
-
+    """Row -> env steps, questions, tokens (thousands), updates and minutes of its own training; means over seeds."""
     return {
         row: [
             number(_mean(records, "env_steps"), 0),
+            number(_mean(records, "questions"), 0),
             "–" if (tokens := _mean(records, "tokens")) is None else f"{tokens / 1e3:,.0f}k",
             number(_mean(records, "updates"), 0),
             number(_mean(records, "minutes")),
         ]
-        for row, records in found.items()
+        for row, records in _trainings(results, benchmark, world).items()
     }
+
+
+def _trainings(results: Path, benchmark: str, world: str) -> dict[str, list[dict[str, Any]]]:
+    """Row -> the records of its trainings on a world."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for record in _read(results / benchmark / TRAININGS):
+        if record["world"] == world.partition("-")[0]:
+            found.setdefault(record["row"], []).append(record)
+    return found
+
+
+def time(results: Path, benchmark: str, world: str) -> str:
+    """Where a training's minutes go: playing, learning, and (apart from these) evaluating; means over the seeds."""
+    cells = []
+    for row, records in _trainings(results, benchmark, world).items():
+        playing, minutes, evaluating = (_mean(records, f"{name}minutes") for name in ("play_", "", "eval_"))
+        if playing is None or not minutes:
+            continue  # by a version that had no clock for it, or no language model
+        tokens = _mean(records, "tokens")
+        rate = "–" if tokens is None or minutes == playing else f"{tokens / 60 / (minutes - playing):,.0f}"
+        steps = "–" if not playing else f"{(_mean(records, 'env_steps') or 0) / 60 / playing:,.0f}"
+        parts = [f"{playing:.2f} ({100 * playing / minutes:.0f} %)", f"{minutes - playing:.2f}", number(evaluating, 2)]
+        cells.append([row, *parts, steps, rate])
+    header = ["row", "playing, min", "learning, min", "evaluating, min", "env steps/s playing", "tokens/s learning"]
+    return _grid(header, cells)
 
 
 def tests(results: Path, benchmark: str, world: str) -> str:
@@ -386,22 +411,31 @@ def ablations(results: Path, benchmark: str, study: str) -> str:
     return _grid(header, cells)
 
 
-def curves(results: Path, benchmark: str, world: str) -> str:
-    """Success on the dev split while each row learned, in % after minutes of training; means over the seeds."""
+def curves(results: Path, benchmark: str, world: str, against: str = "minutes") -> str:
+    """What each row reached on the dev split while it learned (in %), after what it cost; means over the seeds.
+
+    Success, or score where no row had any success. The cost is a field of `CurvePoint`.
+    """
+    trainings = [
+        (row.result.agent.name, curve.points)
+        for row in _table(results, benchmark).rows
+        for curve in row.result.agent.training
+        if curve.world.partition("-")[0] == world
+    ]
+    what = "success" if any(point.success for _, points in trainings for point in points) else "score"
     found: dict[str, dict[int, list[tuple[float, float]]]] = {}
-    for row in _table(results, benchmark).rows:
-        for curve in row.result.agent.training:
-            if curve.world.partition("-")[0] != world.partition("-")[0]:
-                continue
-            for place, point in enumerate(curve.points):
-                if point.success is not None and point.minutes is not None:
-                    places = found.setdefault(row.result.agent.name, {})
-                    places.setdefault(place, []).append((point.minutes, point.success))
+    for name, points in trainings:
+        for place, point in enumerate(points):
+            cost, reached = getattr(point, against), getattr(point, what)
+            if cost is not None and reached is not None:
+                found.setdefault(name, {}).setdefault(place, []).append((cost, reached))
     cells = []
-    for name, points in found.items():
-        means = [tuple(map(statistics.fmean, zip(*at, strict=True))) for _, at in sorted(points.items())]
-        cells.append([name, "; ".join(f"{minutes:.1f} min {100 * success:.0f}" for minutes, success in means)])
-    return _grid(["row", "success on dev, %, after minutes"], cells)
+    for name, places in found.items():
+        whole = [values for _, values in sorted(places.items())]
+        means = [tuple(map(statistics.fmean, zip(*values, strict=True))) for values in whole]
+        digits = 1 if against == "minutes" else 0
+        cells.append([name, "; ".join(f"{100 * reached:.0f} after {cost:,.{digits}f}" for cost, reached in means)])
+    return _grid(["row", f"{what} on dev, %, after {against.replace('_', ' ')}"], cells)
 
 
 def trials(results: Path, benchmark: str) -> str:
@@ -438,7 +472,7 @@ def provenance(results: Path, benchmark: str) -> str:
 
 
 FIGURES: dict[str, Callable[..., str]] = {
-    each.__name__: each for each in (rows, tests, agreement, alarms, trials, ablations, curves, provenance)
+    each.__name__: each for each in (rows, tests, agreement, alarms, time, trials, ablations, curves, provenance)
 }
 """Name -> what makes the figure, from the folder of results and the words after the name."""
 

@@ -266,12 +266,13 @@ class WorldResult(Model):
 class CurvePoint(Model):
     """An evaluation during a training, after `step` updates: what had been spent by then, and how well it did.
 
-    `tokens` are those that gradients went through, `minutes` wall time; success and score are means over the training's
-    own evaluation tasks. None where the training did not say.
+    `tokens` are those that gradients went through, `questions` the states in which an expert was asked, `minutes` wall
+    time; success and score are means over the training's own evaluation tasks. None where the training did not say.
     """
 
     step: Count | None = None
     env_steps: Count | None = None
+    questions: Count | None = None
     tokens: Count | None = None
     minutes: float | None = pydantic.Field(default=None, ge=0.0)
     success: Unit | None = None

@@ -168,6 +168,7 @@ def _curves(table: Table, world: str) -> tuple[str, list[tuple[str, Markup]]]:
     plots = []
     for name, axis in (
         ("env_steps", "environment steps"),
+        ("questions", "questions to the expert"),
         ("tokens", "tokens trained on"),
         ("minutes", "minutes"),
         ("step", "updates"),

@@ -6,6 +6,7 @@ import pytest
 import torch
 from biased import copy_of
 
+from algorithms import training
 from algorithms.algorithm import ConfigError, RunLog
 from algorithms.stepagent.implicit import StepAgentImplicit, StepAgentImplicitConfig
 from algorithms.stepagent.inverse import StepAgentInverse, StepAgentInverseConfig
@@ -49,6 +50,10 @@ def test_a_killed_run_resumes_to_the_weights_of_one_never_killed(habits, toy_env
     evaluations = [r for r in records if r["kind"] == "eval"]
     assert [r["round"] for r in evaluations][-1] == 3
     assert records[-1]["step"] == max(r.get("step", 0) for r in records)
+    unbroken = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
+    for count in ("round", "step", "tokens", "env_steps", "questions"):
+        assert records[-1][count] == unbroken[-1][count], count
+    assert records[-1]["play_seconds"] > next(r for r in records if r["kind"] == "round")["play_seconds"] > 0
 
 
 def test_a_folder_that_holds_a_run_is_not_written_over(habits, toy_env, tmp_path):
@@ -74,12 +79,40 @@ def test_budgets_end_a_run_and_are_counted(habits, toy_env):
     )
     last = [r for r in log.records if r["kind"] == "round"][-1]
     assert 100 <= last["env_steps"] < 160
+    assert (
+        last["questions"] == last["env_steps"] == sum(r["inspected_steps"] for r in log.records if r["kind"] == "round")
+    ), "in each state the expert is asked"
     log = RunLog()
     StepAgentImplicit(StepAgentImplicitConfig(cycles=50, num_tasks=16, max_tokens=4000, batch_tokens=512)).train(
         copy_of(habits), toy_env, log
     )
     last = [r for r in log.records if r["kind"] == "round"][-1]
     assert 4000 <= last["tokens"] < 4600
+
+
+def test_the_minutes_of_a_training_are_those_without_its_evaluations(habits, toy_env, monkeypatch):
+    """Playing and evaluating each take a second of a clock that nothing else moves."""
+    now = [0.0]
+    monkeypatch.setattr(training.time, "perf_counter", lambda: now[0])
+    played = Trainer._played
+
+    def slowly(self, policy, specs):
+        now[0] += 1.0
+        return played(self, policy, specs)
+
+    monkeypatch.setattr(Trainer, "_played", slowly)
+    log = RunLog()
+    StepAgentImplicit(StepAgentImplicitConfig(cycles=3, num_tasks=4, eval_every=1, eval_tasks=4)).train(
+        copy_of(habits), toy_env, log
+    )
+    *_, before, last = [r for r in log.records if r["kind"] in ("round", "eval")]
+    assert (before["kind"], before["train_seconds"], before["play_seconds"], before["eval_seconds"]) == (
+        "round",
+        3,
+        3,
+        3,
+    )
+    assert (last["kind"], last["train_seconds"], last["play_seconds"], last["eval_seconds"]) == ("eval", 3, 3, 4)
 
 
 @pytest.mark.parametrize("keep_best", [True, False])

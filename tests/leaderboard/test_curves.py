@@ -26,6 +26,7 @@ def evaluation(step: int, **values: object) -> dict[str, object]:
         "seconds": 30.0 * step,
         "step": step,
         "env_steps": 100 * step,
+        "questions": 40 * step,
         "tokens": 1000 * step,
         **values,
     }
@@ -46,8 +47,10 @@ def test_a_line_is_a_point(tmp_path):
         evaluation(10, success=0.5, score=0.6, algorithm="ppo", episodes=20),
     )
     points = [point.model_dump() for point in read_curve(path)]
-    assert points[0] == {"step": 0, "env_steps": 0, "tokens": 0, "minutes": 0.0, "success": 0.1, "score": 0.2}
-    assert points[1] == {"step": 10, "env_steps": 1000, "tokens": 10000, "minutes": 5.0, "success": 0.5, "score": 0.6}
+    begun = {"step": 0, "env_steps": 0, "questions": 0, "tokens": 0, "minutes": 0.0}
+    assert points[0] == {**begun, "success": 0.1, "score": 0.2}
+    learned = {"step": 10, "env_steps": 1000, "questions": 400, "tokens": 10000, "minutes": 5.0}
+    assert points[1] == {**learned, "success": 0.5, "score": 0.6}
 
 
 def test_what_is_missing_or_nonsense_is_unknown(tmp_path):
@@ -106,7 +109,7 @@ def test_curves_on_the_page(rows, tmp_path):
     _, page = write_report([rows], tmp_path / "site")
     text = page.read_text()
     figures = re.findall(r"<figcaption>Success against ([a-z ]+)</figcaption>", text)
-    assert figures == ["environment steps", "tokens trained on", "minutes", "updates"]
+    assert figures == ["environment steps", "questions to the expert", "tokens trained on", "minutes", "updates"]
     assert text.count('<polyline class="curve"') == 8 and "expert †: 90.0 at 1,000 environment steps" in text
     with open(page.parent / "curves.csv") as file:
         lines = list(csv.DictReader(file))

@@ -16,6 +16,7 @@ from leaderboard.benchmark import load_benchmark
 from leaderboard.board import find_results
 from leaderboard.errors import StoreError
 from leaderboard.experiments import Experiment, Learner
+from leaderboard.schema import Curve, CurvePoint
 from leaderboard.store import PACKED, read_result
 from leaderboard.tables import estimate
 from leaderboard.verify import verify_submission
@@ -38,8 +39,8 @@ def results(judge, tmp_path):
         folder = tmp_path / "out" / "toy" / "stepagent" / str(seed) / "toy" / "training"
         folder.mkdir(parents=True)
         rounds = [
-            {"kind": "round", "step": 10 * i, "tokens": 1000 * i, "env_steps": 50 * i, "train_seconds": 30.0 * i,
-             "agreement": value}
+            {"kind": "round", "step": 10 * i, "tokens": 1000 * i, "env_steps": 60 * i, "questions": 15 * i,
+             "train_seconds": 30.0 * i, "play_seconds": 6.0 * i, "eval_seconds": 3.0, "agreement": value}
             for i, value in enumerate(agreement, 1)
         ]  # fmt: skip
         lines = [*rounds, {"kind": "alarm", "rule": "clipped", "step": 20}, {"kind": "eval", "step": 20}]
@@ -79,7 +80,7 @@ def test_figures_are_those_of_the_results(results, monkeypatch):
         world = read_result(results / "toy-v1" / name).worlds[0]
         line = next(line for line in filled.splitlines() if f"| {name}" in line)
         assert estimate(world.success) in line and estimate(world.score) in line
-    assert "| 100 | 2k | 20 | 1.0 |" in filled, "env steps, tokens, updates and minutes of the training"
+    assert "| 120 | 30 | 2k | 20 | 1.0 |" in filled, "env steps, questions, tokens, updates and minutes of the training"
     assert "| toy | stepagent | 2 | 30.0 | 40.0 | 1 of 2 |" in filled
     assert evidence.fill(filled, results) == filled
     tests = evidence.fill("<!-- tests toy-v1 toy -->\n<!-- end -->\n", results)
@@ -89,7 +90,31 @@ def test_figures_are_those_of_the_results(results, monkeypatch):
     scores = [evidence._by_seed(results, "toy-v1", name, "score")["toy"] for name in ("stepagent", "expert")]
     by_seed = ", ".join(f"{100 * value:+.0f}" for value in (scores[0] - scores[1]).mean(axis=1))
     assert line.startswith("| stepagent | expert † |") and f"| {by_seed} |" in line and line.endswith("| worse |")
+    assert "| stepagent | 0.20 (20 %) | 0.80 | 0.05 | 10 | 42 |" in evidence.time(results, "toy-v1", "toy")
     assert "1 of 2" not in evidence.alarms(results, "toy-v1") and "2 of 2" in evidence.alarms(results, "toy-v1")
+
+
+def test_curves_are_shown_against_each_cost(results, monkeypatch):
+    """Means over the seeds of what each evaluation found and of what had been spent by then."""
+    points = {
+        seed: [
+            CurvePoint(env_steps=0, questions=0, minutes=0.1, success=0.1, score=0.4),
+            CurvePoint(env_steps=900 + 200 * seed, questions=40, minutes=1.3, success=0.2 + 0.1 * seed, score=0.5),
+        ]
+        for seed in (0, 1)
+    }
+    table = evidence._table(results, "toy-v1")
+    (row,) = (row for row in table.rows if row.result.agent.name == "stepagent")
+    trained = [Curve(world="toy", run_seed=seed, points=of_seed) for seed, of_seed in points.items()]
+    monkeypatch.setattr(row.result.agent, "training", trained)
+    assert "| stepagent | 10 after 0.1; 25 after 1.3 |" in evidence.curves(results, "toy-v1", "toy")
+    by_steps = evidence.curves(results, "toy-v1", "toy", "env_steps")
+    assert "success on dev, %, after env steps" in by_steps and "10 after 0; 25 after 1,000" in by_steps
+    assert "25 after 40 |" in evidence.curves(results, "toy-v1", "toy", "questions")
+    for of_seed in points.values():
+        for point in of_seed:
+            point.success = 0.0
+    assert "score on dev" in (scores := evidence.curves(results, "toy-v1", "toy")) and "50 after 1.3" in scores
 
 
 def test_an_unknown_figure_is_named():
