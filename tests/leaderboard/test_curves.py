@@ -110,7 +110,7 @@ def test_curves_on_the_page(rows, tmp_path):
     text = page.read_text()
     figures = re.findall(r"<figcaption>Success against ([a-z ]+)</figcaption>", text)
     assert figures == ["environment steps", "questions to the expert", "tokens trained on", "minutes", "updates"]
-    assert text.count('<polyline class="curve"') == 8 and "expert †: 90.0 at 1,000 environment steps" in text
+    assert text.count('<polyline class="curve"') == 10 and "expert †: 90.0 at 1,000 environment steps" in text
     with open(page.parent / "curves.csv") as file:
         lines = list(csv.DictReader(file))
     assert len(lines) == 22 and lines[-1]["agent"] == "random" and float(lines[-1]["success"]) == 0.4
