@@ -30,7 +30,8 @@ class RowCache:
     def __init__(self, rows: int) -> None:
         self.rows = rows
         self.columns = 0
-        self._keys: dict[int, torch.Tensor] = {}  # layer -> (rows, columns, heads, width of a head)
+        # Layer -> (rows, heads, columns, width of a head): attention reads a head's columns one after the other.
+        self._keys: dict[int, torch.Tensor] = {}
         self._values: dict[int, torch.Tensor] = {}
         self._target: tuple[torch.Tensor, torch.Tensor] | None = None
         self._all_rows = False
@@ -48,8 +49,8 @@ class RowCache:
             self.columns = -(-self._width // _GROWTH) * _GROWTH
             for store in (self._keys, self._values):
                 for layer, old in store.items():
-                    new = old.new_zeros(self.rows, self.columns, *old.shape[2:])
-                    new[:, : old.shape[1]] = old
+                    new = old.new_zeros(*old.shape[:2], self.columns, old.shape[3])
+                    new[:, :, : old.shape[2]] = old
                     store[layer] = new
         self._target = (rows.unsqueeze(1), positions)
         self._all_rows = all_rows
@@ -61,7 +62,7 @@ class RowCache:
         assert self._target is not None
         if layer_idx not in self._keys:
             for store, states in ((self._keys, key_states), (self._values, value_states)):
-                shape = (self.rows, self.columns, states.shape[1], states.shape[3])
+                shape = (self.rows, states.shape[1], self.columns, states.shape[3])
                 store[layer_idx] = states.new_zeros(shape)
         return (
             self._write(self._keys[layer_idx], key_states),
@@ -70,9 +71,10 @@ class RowCache:
 
     def _write(self, store: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
         assert self._target is not None
-        store[self._target] = states.transpose(1, 2)
-        held = store[:, : self._width] if self._all_rows else store[self._target[0].squeeze(1), : self._width]
-        return held.transpose(1, 2)
+        rows, positions = self._target
+        store[rows, :, positions] = states.transpose(1, 2)
+        held = store[:, :, : self._width]
+        return held if self._all_rows else held[rows.squeeze(1)]
 
     def take(self, rows: Sequence[int | None]) -> RowCache:
         """A cache whose row i is this one's row `rows[i]` (None: an empty row). This one is used up."""
