@@ -105,7 +105,7 @@ def _everywhere(scale: int) -> dict[str, int]:
     return {f"StepAgent-{world}-v0": scale for world in ("ALFWorld", "ScienceWorld", "WebShop")}
 
 
-def _official(world: str, tokens: int, env_steps: int) -> Experiment:
+def _official(world: str, num_envs: int, eval_every: int) -> Experiment:
     """All learners on a world's published tasks, on budgets of an hour or two on two cores."""
     return Experiment(
         f"results-{world}",
@@ -113,12 +113,12 @@ def _official(world: str, tokens: int, env_steps: int) -> Experiment:
         _ALL,
         ("random", "expert") if world == "scienceworld" else ("random", "expert", "oracle"),  # it has no oracle
         limits={
-            "max_tokens": tokens,
-            "max_env_steps": env_steps,
+            "max_tokens": 150_000,
+            "max_env_steps": 20_000,
             "max_minutes": None,
-            "eval_every": 10,
+            "eval_every": eval_every,
             "eval_tasks": 50,
-            "num_envs": 32,
+            "num_envs": num_envs,
         },
         start_scale=_everywhere(6),
         rounds=10,
@@ -140,9 +140,9 @@ EXPERIMENTS = {
             start_scale=_everywhere(2),
             rounds=2,
         ),
-        _official("alfworld", 150_000, 20_000),
-        _official("webshop", 150_000, 20_000),
-        _official("scienceworld", 150_000, 20_000),
+        _official("alfworld", num_envs=32, eval_every=3),
+        _official("webshop", num_envs=32, eval_every=10),
+        _official("scienceworld", num_envs=8, eval_every=10),  # each is a process of its own
     )
 }
 """Name -> experiment."""

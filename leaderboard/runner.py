@@ -24,9 +24,12 @@ __all__ = ["RETRIES", "Monitor", "RunOptions", "decoding_class", "run_benchmark"
 RETRIES = 2
 """How often an episode is played again after the infrastructure failed."""
 
-BATCHES = {"StepAgent-ScienceWorld-v0": (2, 2, "thread")}
-"""Env id -> (num_envs, env_workers, worker_kind) where the usual 16 envs in one process do not suit: each ScienceWorld
-env has a simulator process of its own, which takes memory and time to start and is waited for in a thread."""
+NUM_ENVS = 16
+"""Episodes that a worker plays at once: a model answers all of them in one pass."""
+
+SIMULATED = "StepAgent-ScienceWorld-v0"
+"""Each of its envs has a simulator process, which takes memory, takes seconds until it is warm, and is waited for in a
+thread: there are from two of them, for short lists of tasks, to eight."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +154,9 @@ def _play(
 
 
 def _job(section: Section, agent: AgentSpec, run_seed: int, options: RunOptions) -> Job:
-    num_envs, env_workers, kind = BATCHES.get(section.env_id, (16, 0, "process"))
+    num_envs, env_workers, kind = NUM_ENVS, 0, "process"
+    if section.env_id == SIMULATED:
+        num_envs, env_workers, kind = min(max(2, len(section.tasks) // 25), 8), 2, "thread"
     return Job(
         section,
         agent,

@@ -62,7 +62,7 @@ LIMIT = "STEPAGENT_SIMULATORS"
 """Environment variable: how many simulators a process may have running (default: what half of the memory holds)."""
 RESIDENT = 160
 """MiB that a simulator takes, its JVM included."""
-MAX_IDLE = 4
+MAX_IDLE = 8
 """Idle JVMs kept for the next environment; further ones are closed when they are given back."""
 
 
