@@ -35,7 +35,7 @@ from leaderboard.benchmark import load_benchmark, restrict
 from leaderboard.board import Table
 from leaderboard.compare import compare_rows
 from leaderboard.errors import StoreError
-from leaderboard.experiments import experiment
+from leaderboard.experiments import START, experiment
 from leaderboard.report import board_of
 from leaderboard.runner import RunOptions, run_benchmark
 from leaderboard.schema import EpisodeRecord
@@ -67,7 +67,8 @@ def publish(name: str, out: Path, to: Path = RESULTS, rows: Sequence[str] = (), 
         out: the folder it ran in.
         to: where to.
         rows: only these; () for all.
-        keep: worlds of which the learners' checkpoints of the first run seed are kept too.
+        keep: worlds of which the learners' checkpoints of the first run seed are kept too. Those that they start from
+            are always kept, all of them: copied back to `OUT/NAME`, they let the experiment go on elsewhere.
 
     Returns:
         The folders of the rows.
@@ -104,10 +105,10 @@ def publish(name: str, out: Path, to: Path = RESULTS, rows: Sequence[str] = (), 
     first = load_benchmark(plan.benchmark).seeds[0] if keep else None
     for learner in plan.learners:
         for seed, world in _checkpoints(out / plan.name / learner.row) if learner.row in names else ():
-            if world.name in keep and seed == first:
+            if learner.row == START or (world.name in keep and seed == first):
                 place = target / CHECKPOINTS / learner.row / str(seed) / world.name
                 shutil.rmtree(place, ignore_errors=True)
-                shutil.copytree(world, place, ignore=shutil.ignore_patterns("training"))
+                shutil.copytree(world, place)
     kept = [record for record in _read(target / TRAININGS) if record["row"] not in names]
     _write(target / TRAININGS, [*kept, *records])
     return done
@@ -489,7 +490,7 @@ class _Publish:
     rows: tuple[str, ...] = ()
     """Only these rows."""
     keep: tuple[str, ...] = ()
-    """Worlds of which the first run seed's checkpoints are kept too."""
+    """Worlds of which the learners' checkpoints of the first run seed are kept too."""
 
 
 @dataclass(frozen=True)

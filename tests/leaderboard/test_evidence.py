@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from argparse import Namespace
 
 import pytest
 
@@ -58,6 +59,30 @@ def test_what_is_published_verifies_and_is_packed(results, toy_toml):
     for path in rows:
         assert (path / PACKED).is_file() and not (path / "episodes.jsonl").exists()
         verify_submission(path, toy_toml)
+
+
+def test_the_checkpoints_that_others_start_from_are_kept(results, tmp_path, monkeypatch):
+    """Every seed's, with what the trainings noted; the learners' only where that is asked for, of the first seed."""
+    plan = Experiment("toy", "toy-v1", (Learner("sft", "sft", None), Learner("stepagent", "stepagent-implicit")), ())
+    monkeypatch.setitem(experiments.EXPERIMENTS, "toy", plan)
+    out = tmp_path / "out"
+    shutil.copytree(out / "leaderboard" / "toy-v1" / "random", out / "leaderboard" / "toy-v1" / "sft")
+    for row in ("sft", "stepagent"):
+        for seed in (0, 1):
+            folder = out / "toy" / row / str(seed) / "toy"
+            (folder / "training").mkdir(parents=True, exist_ok=True)
+            (folder / "model").write_text(f"{row} {seed}")
+    evidence.publish("toy", out, results)
+    kept = results / "toy-v1" / "checkpoints"
+    assert sorted(path.relative_to(kept).as_posix() for path in kept.rglob("model")) == [
+        "sft/0/toy/model",
+        "sft/1/toy/model",
+    ]
+    assert (kept / "sft" / "1" / "toy" / "training").is_dir()
+    monkeypatch.setattr(evidence, "load_benchmark", lambda name: Namespace(seeds=[0, 1]))
+    evidence.publish("toy", out, results, rows=["stepagent"], keep=["toy"])
+    assert (kept / "stepagent" / "0" / "toy" / "model").read_text() == "stepagent 0"
+    assert not (kept / "stepagent" / "1").exists() and (kept / "sft" / "1").exists()
 
 
 def test_a_row_that_is_not_complete_is_not_published(results, tmp_path, monkeypatch):
