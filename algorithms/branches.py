@@ -13,11 +13,12 @@ from typing import Any
 
 import torch
 
+from algorithms.datasets import group_by_length
 from algorithms.lm import attention_masks, hidden_of, logits_at, logits_of
 from algorithms.losses import token_logprobs
 from algorithms.prompts import Segment
 
-__all__ = ["Branched", "BranchedBatch", "branch_batch", "branched_hidden", "branched_logprobs", "group_by_length"]
+__all__ = ["Branched", "BranchedBatch", "branch_batch", "branch_batches", "branched_hidden", "branched_logprobs"]
 
 
 @dataclass(slots=True)
@@ -134,6 +135,12 @@ def branch_batch(items: Sequence[Branched]) -> BranchedBatch:
     )
 
 
+def branch_batches(items: Sequence[Branched], tokens: int) -> list[BranchedBatch]:
+    """Batches of about equally long sequences, of at most `tokens` tokens with padding if possible."""
+    groups = group_by_length([len(item) for item in items], tokens)
+    return [branch_batch([items[i] for i in group]) for group in groups]
+
+
 def branched_hidden(model: Any, batch: BranchedBatch) -> torch.Tensor:
     """Hidden states that a model gives its head, or would give one, shape (B, T, H)."""
     ids = batch.ids.to(next(model.parameters()).device)
@@ -179,14 +186,3 @@ def _inputs(model: Any, batch: BranchedBatch) -> dict[str, Any]:
     positions = batch.positions.to(device)
     masks = attention_masks(model, batch.mask.to(device).squeeze(1), positions, positions)
     return {"attention_mask": masks, "position_ids": positions}
-
-
-def group_by_length(items: Sequence[Branched], tokens: int) -> list[list[int]]:
-    """Batches of about equally long sequences, as indices; at most `tokens` tokens with padding."""
-    groups: list[list[int]] = []
-    for i in sorted(range(len(items)), key=lambda i: len(items[i])):
-        if groups and len(items[i]) * (len(groups[-1]) + 1) <= tokens:
-            groups[-1].append(i)
-        else:
-            groups.append([i])
-    return groups

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from algorithms.prompts import Segment
 from stepagent_envs.errors import TaskError
 from stepagent_envs.traces import Trace
 
-__all__ = ["Batch", "batches", "expert_traces", "make_batch", "texts_of"]
+__all__ = ["Batch", "batches", "expert_traces", "group_by_length", "make_batch", "texts_of"]
 
 
 def expert_traces(
@@ -107,14 +107,33 @@ def batches(segments: Sequence[Segment], tokens: int, rng: np.random.Generator) 
         tokens: the most tokens in a batch, padding included (a longer sequence makes a batch of its own).
         rng: draws the order.
     """
-    lengths = np.array([len(segment.ids) for segment in segments])
+    lengths = [len(segment.ids) for segment in segments]
     order = np.argsort(lengths * (1 + 0.1 * rng.random(len(lengths))), kind="stable")  # neighbours vary by epoch
-    groups: list[list[int]] = []
-    for i in (int(i) for i in order):
-        longest = max(lengths[i], max((lengths[j] for j in groups[-1]), default=0)) if groups else lengths[i]
-        if groups and longest * (len(groups[-1]) + 1) <= tokens:
-            groups[-1].append(i)
-        else:
-            groups.append([i])
+    groups = group_by_length(lengths, tokens, order=order)
     for g in rng.permutation(len(groups)):
         yield make_batch(segments, groups[int(g)])
+
+
+def group_by_length(
+    lengths: Sequence[int], tokens: int, rows: Sequence[int] | None = None, order: Iterable[int] | None = None
+) -> list[list[int]]:
+    """Batches of about equally long items, as indices.
+
+    Args:
+        lengths: tokens of each item's longest sequence.
+        tokens: the most tokens in a batch, padding included (a larger item makes a batch of its own).
+        rows: how many sequences each item has; None: one.
+        order: in which the items are taken; None: the shortest first.
+    """
+    order = sorted(range(len(lengths)), key=lengths.__getitem__) if order is None else order
+    groups: list[list[int]] = []
+    longest = held = 0  # tokens of the last group's longest sequence, and how many sequences it has
+    for i in map(int, order):
+        own = 1 if rows is None else rows[i]
+        if groups and max(longest, lengths[i]) * (held + own) <= tokens:
+            groups[-1].append(i)
+            longest, held = max(longest, lengths[i]), held + own
+        else:
+            groups.append([i])
+            longest, held = lengths[i], own
+    return groups

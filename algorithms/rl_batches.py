@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from algorithms.datasets import group_by_length
 from algorithms.lm import logits_at
 from algorithms.lm_policy import LMPolicy
 from algorithms.losses import categorical_entropy, token_logprobs
@@ -250,13 +251,7 @@ def group_sequences(sequences: Sequence[ActedSequence], tokens: int) -> Iterator
     episodes: dict[int, list[ActedSequence]] = {}
     for sequence in sequences:
         episodes.setdefault(sequence.episode, []).append(sequence)
-    group: list[ActedSequence] = []
-    for longest, own in sorted(
-        ((max(len(s.ids) for s in own), own) for own in episodes.values()), key=lambda pair: pair[0]
-    ):
-        if group and longest * (len(group) + len(own)) > tokens:
-            yield group
-            group = []
-        group = group + own
-    if group:
-        yield group
+    whole = list(episodes.values())
+    longest = [max(len(sequence.ids) for sequence in own) for own in whole]
+    for group in group_by_length(longest, tokens, [len(own) for own in whole]):
+        yield [sequence for i in group for sequence in whole[i]]

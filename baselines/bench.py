@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from algorithms.algorithm import EnvSpec, RunLog
-from algorithms.branches import Branched, branch_batch, group_by_length
+from algorithms.branches import Branched, branch_batches
 from algorithms.datasets import batches, expert_traces
 from algorithms.decoding import Decoding
 from algorithms.lm import quiet
@@ -178,8 +178,7 @@ def _preferences(policy: LMPolicy, env: EnvSpec, updates: int) -> list[Row]:
         trajectories = pair_batches(pairs, policy.prompt, config.batch_tokens)
         seconds = _prefer(trainer, trajectories, pair_logprobs)
         eto = sum(batch.tokens for batch in trajectories) / seconds
-        groups = group_by_length(found.items, config.batch_tokens)
-        states = [branch_batch([found.items[i] for i in group]) for group in groups]
+        states = branch_batches(found.items, config.batch_tokens)
         seconds = _prefer(trainer, states, both_sides)
         implicit = sum(map(len, found.items)) / seconds
     rows = []

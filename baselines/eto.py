@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from algorithms.algorithm import Algorithm, EnvSpec, RunLog
-from algorithms.datasets import Batch, make_batch
+from algorithms.datasets import Batch, group_by_length, make_batch
 from algorithms.lm import logits_at
 from algorithms.lm_policy import LMPolicy
 from algorithms.losses import token_logprobs
@@ -135,15 +135,8 @@ def pair_batches(pairs: Sequence[tuple[Trace, Trace]], prompt: PromptFormat, tok
     """
     sides = [tuple(_said(trace, prompt) for trace in pair) for pair in pairs]
     longest = [max(len(s.ids) for side in pair for s in side) for pair in sides]
-    batches, group, rows = [], [], 0
-    for i in sorted(range(len(sides)), key=lambda i: longest[i]):
-        own = sum(map(len, sides[i]))
-        if group and longest[i] * (rows + own) > tokens:
-            batches.append(_pair_batch([sides[j] for j in group]))
-            group, rows = [], 0
-        group.append(i)
-        rows += own
-    return [*batches, _pair_batch([sides[j] for j in group])]
+    groups = group_by_length(longest, tokens, [sum(map(len, pair)) for pair in sides])
+    return [_pair_batch([sides[i] for i in group]) for group in groups]
 
 
 def _said(trace: Trace, prompt: PromptFormat) -> list[Segment]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from algorithms.algorithm import Algorithm, EnvSpec, RunLog
-from algorithms.branches import BranchedBatch, branch_batch, branched_logprobs, group_by_length
+from algorithms.branches import BranchedBatch, branch_batches, branched_logprobs
 from algorithms.lm_policy import LMPolicy
 from algorithms.policy import Policy
 from algorithms.preference import PairLogprobs, prefer
@@ -64,8 +64,7 @@ class StepAgentImplicit(Algorithm):
     def _reflect(self, trainer: Trainer, reference: Any, found: Inspection) -> dict[str, float]:
         """One cycle's updates; returns the means of what the loss says."""
         config = self.config
-        groups = group_by_length(found.items, config.batch_tokens)
-        batches = [branch_batch([found.items[i] for i in group]) for group in groups]
+        batches = branch_batches(found.items, config.batch_tokens)
         weights = {"beta": config.beta, "nll_weight": config.nll_weight}
         return prefer(trainer, reference, batches, both_sides, epochs=config.epochs, **weights)
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from algorithms.algorithm import Algorithm, EnvSpec, RunLog
-from algorithms.branches import BranchedBatch, branch_batch, branched_hidden, branched_logprobs, group_by_length
+from algorithms.branches import BranchedBatch, branch_batches, branched_hidden, branched_logprobs
 from algorithms.lm import logits_of
 from algorithms.lm_policy import LMPolicy
 from algorithms.losses import categorical_entropy, discriminator_loss, inverse_reward, ppo_policy_loss, value_loss
@@ -125,8 +125,7 @@ class StepAgentInverse(Algorithm):
         }
         with Trainer(self.name, policy, env, config, log, modules, optimizers) as trainer:
             for found in cycles(trainer, config):
-                groups = group_by_length(found.items, config.batch_tokens)
-                batches = [branch_batch([found.items[i] for i in group]) for group in groups]
+                batches = branch_batches(found.items, config.batch_tokens)
                 trainer.record(**self._discriminate(trainer, batches))
                 trainer.record(**self._improve(trainer, batches))
         return policy
