@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
 from dataclasses import dataclass, field, replace
@@ -256,13 +257,14 @@ def judge_all(
     if not rows:
         raise AgentError("there is no row to judge")
     context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager, Progress(*_COLUMNS, console=Console(stderr=True)) as bars:
-        told = manager.Queue()
+    told = context.Queue()
+    with Progress(*_COLUMNS, console=Console(stderr=True)) as bars:
         episodes = len(list(plan_episodes(benchmark)))
         tasks = {row: bars.add_task(f"judging {row}", total=episodes) for row in rows}
-        with ProcessPoolExecutor(min(workers, len(rows)), mp_context=context) as pool:
+        number = min(workers, len(rows))
+        with ProcessPoolExecutor(number, mp_context=context, initializer=_begin, initargs=(told,)) as pool:
             waiting = {
-                pool.submit(_judge, benchmark, agent, runs / row, row, trained_on.get(row), told)
+                pool.submit(_judge, benchmark, agent, runs / row, row, trained_on.get(row))
                 for row, agent in rows.items()
             }
             while waiting:
@@ -282,10 +284,12 @@ _COLUMNS = (TextColumn("{task.description}"), BarColumn(bar_width=30), MofNCompl
 
 
 class _Tell(Monitor):
-    """Tells another process how a row goes on."""
+    """Tells the process that began this one how a row goes on."""
 
-    def __init__(self, row: str, told: Any) -> None:
-        self.row, self.told = row, told
+    told: Any = None
+
+    def __init__(self, row: str) -> None:
+        self.row = row
 
     def world(self, world: str, total: int, done: int) -> None:
         self.told.put((self.row, done))
@@ -294,8 +298,21 @@ class _Tell(Monitor):
         self.told.put((self.row, 1))
 
 
-def _judge(benchmark: Benchmark, agent: AgentSpec, folder: Path, row: str, trained_on: str | None, told: Any) -> None:
-    run_benchmark(benchmark, agent, folder, RunOptions(name=row, trained_on=trained_on), _Tell(row, told))
+def _begin(told: Any) -> None:
+    """Begin a process that judges: it ends with the one that began it (what was judged is on disk)."""
+
+    def end() -> None:
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        parent.join()
+        os._exit(1)
+
+    _Tell.told = told
+    threading.Thread(target=end, daemon=True).start()
+
+
+def _judge(benchmark: Benchmark, agent: AgentSpec, folder: Path, row: str, trained_on: str | None) -> None:
+    run_benchmark(benchmark, agent, folder, RunOptions(name=row, trained_on=trained_on), _Tell(row))
 
 
 def _config(plan: Experiment, learner: Learner, section: Section, seed: int) -> Any:
