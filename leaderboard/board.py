@@ -69,6 +69,11 @@ class Pair(Model):
     ties: int
     losses: int
 
+    def turned(self) -> Pair:
+        """The same of b - a."""
+        ends = {"difference": -self.difference, "low": -self.high, "high": -self.low}
+        return self.model_copy(update={"a": self.b, "b": self.a, "wins": self.losses, "losses": self.wins, **ends})
+
 
 class TableWorld(Model):
     """A world of a benchmark as the board shows it: `count` tasks; `tasks` are (id, type), where they are known."""

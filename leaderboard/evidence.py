@@ -33,7 +33,6 @@ from leaderboard.ablations import RECORDS, merge
 from leaderboard.agents import AgentSpec
 from leaderboard.benchmark import load_benchmark, restrict
 from leaderboard.board import Table
-from leaderboard.compare import compare_rows
 from leaderboard.errors import StoreError
 from leaderboard.experiments import START, experiment
 from leaderboard.report import board_of
@@ -227,16 +226,19 @@ def _table(results: Path, benchmark: str) -> Table:
 
 
 @cache
-def _by_seed(results: Path, benchmark: str, row: str, what: str) -> dict[str, Any]:
-    """World -> what was reached, shape (run seeds, tasks), both in one order for all rows; repeats are averaged."""
-    found: dict[str, dict[int, dict[str, list[float]]]] = {}
+def _by_seed(results: Path, benchmark: str, row: str) -> dict[str, dict[str, Any]]:
+    """World -> "success" and "score", shape (run seeds, tasks) each, in one order for all rows; means over repeats."""
+    found: dict[str, dict[int, dict[str, list[tuple[float, float]]]]] = {}
     for record in read_episodes(episodes_path(results / benchmark / row)):
         tasks = found.setdefault(record.world, {}).setdefault(record.run_seed, {})
-        tasks.setdefault(record.task_id, []).append(float(getattr(record, what) or 0))
-    return {
-        world: np.array([[np.mean(tasks[task]) for task in sorted(tasks)] for _, tasks in sorted(seeds.items())])
-        for world, seeds in found.items()
-    }
+        tasks.setdefault(record.task_id, []).append((float(record.success or 0), float(record.score or 0)))
+    reached = {}
+    for world, seeds in found.items():
+        means = np.array(
+            [[np.mean(tasks[task], axis=0) for task in sorted(tasks)] for _, tasks in sorted(seeds.items())]
+        )
+        reached[world] = {"success": means[..., 0], "score": means[..., 1]}
+    return reached
 
 
 def _grid(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -252,7 +254,7 @@ def rows(results: Path, benchmark: str, world: str) -> str:
     for row in sorted(table.rows, key=lambda row: -(e.value if (e := row.cells[world].score) else -1.0)):
         rank, _, success, score, steps, *_ = detail_cells(row, world)
         name = row.result.agent.name
-        seeds = [f"{100 * value:.0f}" for value in _by_seed(results, benchmark, name, "success")[world].mean(axis=1)]
+        seeds = [f"{100 * value:.0f}" for value in _by_seed(results, benchmark, name)[world]["success"].mean(axis=1)]
         by_seed = ", ".join(seeds) if name in costs else ""
         cells.append([rank, label(row), success, by_seed, score, steps, *costs.get(name, [""] * 5)])
     costly = ["env steps", "asked", "tokens", "updates", "minutes"]
@@ -319,11 +321,12 @@ def tests(results: Path, benchmark: str, world: str) -> str:
         for other in AGAINST
         if other in named
     ]
-    found = [compare_rows(table, ours, other).score[world] for ours, other in pairs]
+    tested = {(pair.a, pair.b): pair for pair in table.pairs if pair.world == world}
+    found = [tested.get((ours.key, other.key)) or tested[other.key, ours.key].turned() for ours, other in pairs]
     adjusted = stats.holm([test.p for test in found])
     cells = []
     for (ours, other), test, p in zip(pairs, found, adjusted, strict=True):
-        left, right = (_by_seed(results, benchmark, row.result.agent.name, "score")[world] for row in (ours, other))
+        left, right = (_by_seed(results, benchmark, r.result.agent.name)[world]["score"] for r in (ours, other))
         low, high = stats.crossed_bootstrap(left - right)
         sure = p <= 0.05 and (low > 0 or high < 0)
         cells.append(

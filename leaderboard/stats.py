@@ -1,4 +1,4 @@
-"""Intervals, tests and ranks, as pure functions of numbers.
+"""Intervals and tests, as pure functions of numbers.
 
 Every function that draws takes a seed and owns its generator, so that equal data give equal intervals. The tests hold
 these functions against statsmodels and scipy.
@@ -28,7 +28,6 @@ __all__ = [
     "mean_interval",
     "paired_test",
     "power",
-    "ranks",
     "stratified_bootstrap",
     "t_quantile",
     "tasks_needed",
@@ -328,25 +327,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
         highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[i]))
         adjusted[i] = highest
     return adjusted
-
-
-def ranks(
-    rows: Sequence[Sequence[float]], level: float = 0.95, resamples: int = RESAMPLES, seed: int = SEED
-) -> list[int]:
-    """Rank of each row: 1 + the number of rows that are significantly better (paired tests, Holm over all pairs).
-
-    Rows that cannot be told apart from each other or from the same betters share a rank.
-
-    Args:
-        rows: for each row the mean score of every task, in the same order of tasks.
-    """
-    pairs = [(i, j) for i in range(len(rows)) for j in range(i + 1, len(rows))]
-    tests = [paired_test(rows[i], rows[j], level, resamples, seed) for i, j in pairs]
-    result = [1] * len(rows)
-    for (i, j), test, p in zip(pairs, tests, holm([test.p for test in tests]), strict=True):
-        if p <= 1 - level:
-            result[j if test.difference > 0 else i] += 1
-    return result
 
 
 # --- how many tasks are needed -------------------------------------------------------------------------------------

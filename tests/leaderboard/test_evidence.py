@@ -112,7 +112,7 @@ def test_figures_are_those_of_the_results(results, monkeypatch):
     assert "stepagent" not in tests, "no row to test against"
     monkeypatch.setattr(evidence, "AGAINST", ("expert",))
     line = evidence.tests(results, "toy-v1", "toy").splitlines()[-1]
-    scores = [evidence._by_seed(results, "toy-v1", name, "score")["toy"] for name in ("stepagent", "expert")]
+    scores = [evidence._by_seed(results, "toy-v1", name)["toy"]["score"] for name in ("stepagent", "expert")]
     by_seed = ", ".join(f"{100 * value:+.0f}" for value in (scores[0] - scores[1]).mean(axis=1))
     assert line.startswith("| stepagent | expert † |") and f"| {by_seed} |" in line and line.endswith("| worse |")
     assert "| stepagent | 0.20 (20 %) | 0.80 | 0.05 | 10 | 42 |" in evidence.time(results, "toy-v1", "toy")

@@ -129,13 +129,6 @@ def test_holm_is_statsmodels(p_values):
     assert stats.holm(p_values) == pytest.approx(list(expected))
 
 
-def test_ranks_are_shared_where_nothing_is_certain():
-    rng = np.random.default_rng(0)
-    base = rng.random(100) * 0.3
-    rows = [base + 0.6, base + 0.6 + rng.normal(0, 0.05, 100), base + 0.3, base]
-    assert stats.ranks([row.tolist() for row in rows]) == [1, 1, 3, 4]
-
-
 def test_power_is_statsmodels():
     for difference, sd, n in ((0.1, 0.4, 100), (0.05, 0.3, 50)):
         expected = sm_power.NormalIndPower(ddof=0).solve_power(
