@@ -174,6 +174,7 @@ def training_record(folder: Path, row: str, seed: int, world: str) -> dict[str, 
     rounds = [record for record in metrics if record.get("kind") in ("round", "train")]
     last = rounds[-1] if rounds else {}
     traced = sum(record["steps"] for record in metrics if record.get("kind") == "data")
+    questions = traced + last["questions"] if "questions" in last else traced or None  # a trace's steps are answers
     clocks = ((name, last.get(f"{name}_seconds")) for name in ("play", "eval"))
     return {
         "row": row,
@@ -182,7 +183,7 @@ def training_record(folder: Path, row: str, seed: int, world: str) -> dict[str, 
         "updates": last.get("step"),
         "tokens": last.get("tokens"),
         "env_steps": last.get("env_steps", last.get("step")),  # sb3 counts its choices as steps
-        "questions": traced + last.get("questions", 0),  # each step of a trace is an answer of the expert's
+        "questions": questions,
         "minutes": round(last.get("train_seconds", last.get("seconds", 0.0)) / 60, 3),
         **{f"{name}_minutes": round(seconds / 60, 3) for name, seconds in clocks if seconds is not None},
         "agreement": [round(r["agreement"], 4) for r in rounds if "agreement" in r],
