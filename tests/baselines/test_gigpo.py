@@ -2,11 +2,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from biased import copy_of, success
-from rl_toy import GAIN, rounds, same_weights, shuffling
+from biased import copy_of
+from rl_toy import assert_only_the_true_loss_helps, corrected, rounds, same_weights
 from run_checks import assert_resumes
 
-from algorithms import rl
 from algorithms.algorithm import ConfigError, RunLog
 from algorithms.rl import Played, play
 from algorithms.training import Trainer
@@ -19,28 +18,19 @@ TOY = {"iterations": 12, "lr": 6e-4, "epochs": 2}
 
 
 def test_gigpo_corrects_habits(habits, toy_env):
-    start = success(habits, toy_env)
-    log = RunLog()
-    policy = GiGPO(GiGPOConfig(**TOY)).train(copy_of(habits), toy_env, log)
-    assert start < 0.6
-    assert success(policy, toy_env) >= start + GAIN
+    def make(seed):
+        return GiGPO(GiGPOConfig(**TOY, seed=seed))
+
+    policy, log = corrected(make, habits, toy_env)
     assert rounds(log)[0]["groups"] == 8
     assert policy.name == "gigpo"
 
 
 def test_the_opposite_loss_or_anothers_reward_does_not_help(habits, toy_env, monkeypatch):
-    start = success(habits, toy_env)
-    with monkeypatch.context() as patch:
-        original = rl.ppo_policy_loss
-        patch.setattr(
-            rl, "ppo_policy_loss", lambda new, old, a, *args, **settings: original(new, old, -a, *args, **settings)
-        )
-        negated = GiGPO(GiGPOConfig(**TOY)).train(copy_of(habits), toy_env, RunLog())
-    assert success(negated, toy_env) < start + GAIN / 2
-    with monkeypatch.context() as patch:
-        patch.setattr(grpo, "play", shuffling(grpo.play))
-        shuffled = GiGPO(GiGPOConfig(**TOY)).train(copy_of(habits), toy_env, RunLog())
-    assert success(shuffled, toy_env) < start + GAIN
+    def make(seed):
+        return GiGPO(GiGPOConfig(**TOY, seed=seed))
+
+    assert_only_the_true_loss_helps(make, grpo, habits, toy_env, monkeypatch)
 
 
 def test_actions_of_one_state_are_compared(habits, toy_env):
