@@ -130,17 +130,19 @@ def test_rows_judged_side_by_side_are_those_judged_alone(tmp_path):
         judge_all(benchmark, {"nobody": AgentSpec("nobody")}, {}, tmp_path / "wrong", workers=2)
 
 
-def test_judging_ends_with_the_process_that_began_it(toy, toy_toml, tmp_path):
+def test_judging_ends_with_the_process_that_began_it(toy, toy_toml, tmp_path, monkeypatch):
     """Killed outright, it leaves no process behind that goes on with its rows: the same command resumes them."""
     script = (
         "import sys; from pathlib import Path; from leaderboard.agents import AgentSpec\n"
         "from leaderboard.benchmark import load_benchmark; from leaderboard.experiments import judge_all\n"
         "if __name__ == '__main__':\n"
-        "    rows = {name: AgentSpec('toy_agents:Slow') for name in 'abc'}\n"
+        "    rows = {name: AgentSpec('toy_agents:Gated') for name in 'abc'}\n"
         "    judge_all(load_benchmark(sys.argv[1]), rows, {}, Path(sys.argv[2]), workers=2)\n"
     )
     (tmp_path / "judge.py").write_text(script)
     runs = tmp_path / "rows"
+    gate = tmp_path / "gate"
+    monkeypatch.setenv("TOY_GATE", str(gate))
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, str(tmp_path / "judge.py"), str(toy_toml), str(runs)]
     process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.PIPE)
@@ -156,8 +158,10 @@ def test_judging_ends_with_the_process_that_began_it(toy, toy_toml, tmp_path):
     assert process.wait() < 0
     done = [sum(1 for _ in file.open()) for file in episodes]
     planned = len(toy.worlds[0].tasks) * len(toy.seeds)
-    assert all(0 < number < planned for number in done) and not (runs / "c").exists()
-    judge_all(toy, {name: AgentSpec("toy_agents:Slow") for name in ("a", "b")}, {}, runs, workers=1)
+    assert all(0 < number < planned for number in done), (done, planned)
+    assert not (runs / "c").exists()
+    gate.touch()
+    judge_all(toy, {name: AgentSpec("toy_agents:Gated") for name in ("a", "b")}, {}, runs, workers=1)
     assert all(read_result(file.parent).complete for file in episodes)
 
 

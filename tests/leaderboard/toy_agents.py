@@ -82,6 +82,19 @@ class Slow(Random):
         return super().act(histories)
 
 
+class Gated(Random):
+    """Acts ten times, then waits until the file that TOY_GATE names is there."""
+
+    name = "toy-gated"
+    acts = 0
+
+    def act(self, histories: Sequence[History]) -> list[Act]:
+        self.acts += 1
+        while self.acts > 10 and not Path(os.environ["TOY_GATE"]).exists():
+            time.sleep(0.01)
+        return super().act(histories)
+
+
 class AlwaysKills(Random):
     """Ends its process on tasks whose number ends in 7, every time."""
 
