@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests" / "algorithms"))  # for `import toy_world`
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +25,46 @@ def shared() -> Path:
 def _own_data_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests never read or write the user's data home (one folder a run, so that an import can be shared)."""
     monkeypatch.setenv("STEPAGENT_HOME", str(tmp_path_factory.getbasetemp() / "home"))
+
+
+@pytest.fixture(scope="session")
+def toy_env():
+    import toy_world
+
+    from algorithms.algorithm import EnvSpec
+
+    return EnvSpec(toy_world.ENV_ID)
+
+
+@pytest.fixture(scope="session")
+def toy_traces(toy_env):
+    from algorithms.datasets import expert_traces
+
+    return list(expert_traces(toy_env))
+
+
+@pytest.fixture(scope="session")
+def weak_policy(toy_traces):
+    """After a few updates: its distributions are far from certain."""
+    import torch
+
+    from algorithms.algorithm import RunLog
+    from baselines.sft import SFT, SFTConfig
+
+    torch.set_num_threads(1)
+    config = SFTConfig(model="nano", batch_tokens=512, lr=4e-3, max_steps=40, epochs=100)
+    return SFT(config).fit(None, toy_traces, RunLog())
+
+
+@pytest.fixture(scope="session")
+def habits(toy_traces):
+    """Cloned from a teacher with bad habits: knows how to act, and often does the wrong thing."""
+    import torch
+    from biased import biased_traces
+
+    from algorithms.algorithm import RunLog
+    from baselines.sft import SFT, SFTConfig
+
+    torch.set_num_threads(1)
+    config = SFTConfig(model="nano", batch_tokens=512, lr=4e-3, max_steps=220, epochs=100, optimizer="muon")
+    return SFT(config).fit(None, biased_traces(toy_traces), RunLog())
