@@ -100,7 +100,9 @@ class TextEnv(gym.Env[str, str], ABC):
         split: the split that `reset` draws from (see `tasks`).
         data: `"builtin"`, `"official"` or a path to a data set of the world's own format.
         max_steps: step limit; None takes the world's default for the task. Some worlds also know named limits.
-        admissible: put the list of admissible actions into `info`.
+        admissible: put the list of admissible actions into `info`. "templates": where a world's list is long, put
+            `info["open_actions"]` there instead, templates such as "pick up {object}", and `info["slots"]`, the texts
+            that fill them, by name of the slot; the worlds with short lists give those.
         expert: put the expert's action into `info`; True for the world's first expert, or an expert's name.
         state_key: put the key of the world's state (`TextEnv.state_key`) into `info["state_key"]`.
         compat: None for our rules, `"original"` for the exact behaviour of the original environment where they differ.
@@ -123,7 +125,7 @@ class TextEnv(gym.Env[str, str], ABC):
         split: str = "train",
         data: str = "builtin",
         max_steps: int | str | None = None,
-        admissible: bool = True,
+        admissible: bool | str = True,
         expert: bool | str = False,
         state_key: bool = False,
         compat: str | None = None,
@@ -133,6 +135,8 @@ class TextEnv(gym.Env[str, str], ABC):
             raise TaskError(f"max_steps must be a number or one of {list(self.named_step_limits)}, got {max_steps!r}")
         if isinstance(max_steps, int) and max_steps < 1:
             raise TaskError(f"max_steps must be at least 1, got {max_steps}")
+        if admissible not in (True, False, "templates"):
+            raise TaskError(f"admissible must be True, False or 'templates', got {admissible!r}")
         if compat not in (None, "original"):
             raise TaskError(f"compat must be None or 'original', got {compat!r}")
         if render_mode not in (None, "ansi"):
@@ -264,7 +268,7 @@ class TextEnv(gym.Env[str, str], ABC):
             action = self._expert(name)
             if action is None:
                 break
-            admissible = self._admissible() if self._show_admissible else None
+            admissible = info["admissible_actions"]
             observation, reward, _, _, info = self.step(action)
             builder.add(action, observation, reward, info, admissible_actions=admissible, expert_action=action)
         if saved is not None:
@@ -290,6 +294,8 @@ class TextEnv(gym.Env[str, str], ABC):
     def _info(self) -> dict[str, Any]:
         task, outcome = self._task, self._outcome
         assert task is not None
+        forms = self._forms() if self._show_admissible == "templates" and self._end_reason is None else None
+        listed = self.admissible_actions() if self._show_admissible and forms is None else None
         return {
             "task_id": task.id,
             "task_type": task.type,
@@ -303,9 +309,10 @@ class TextEnv(gym.Env[str, str], ABC):
             "error": outcome.error,
             "steps": self._steps,
             "max_steps": self._limit,
-            "admissible_actions": self.admissible_actions() if self._show_admissible else None,
+            "admissible_actions": listed,
             "expert_action": self.expert_action(self._show_expert) if self._show_expert else None,
             **({"state_key": self.state_key()} if self._show_state_key else {}),
+            **({} if forms is None else {"open_actions": forms[0], "slots": forms[1]}),
             **outcome.extra,
         }
 
@@ -353,6 +360,10 @@ class TextEnv(gym.Env[str, str], ABC):
     @abstractmethod
     def _admissible(self) -> list[str]:
         """The actions accepted now, in a fixed order."""
+
+    def _forms(self) -> tuple[list[str], dict[str, list[str]]] | None:
+        """Templates of actions, and the texts for their slots by name; None in a world whose list is short enough."""
+        return None
 
     @abstractmethod
     def _expert(self, name: str) -> str | None:

@@ -28,7 +28,7 @@ ROUNDS = 5
 def bench(
     episodes: int = 12, steps: int = 25, envs: int = 8, workers: int = 2, original: bool = True, seed: int = 0
 ) -> list[Row]:
-    """Measure start, reset, step with and without the list of actions, memory and throughput.
+    """Measure start, reset, step with and without the list of actions or templates, memory and throughput.
 
     Args:
         episodes: gold paths played on both, drawn over all tasks.
@@ -57,6 +57,7 @@ def bench(
         _row("reset, ms", ours.reset, theirs.reset),
         _row("step without the list, ms", ours.step, theirs.step),
         _row("step with the list, ms", ours.listed, theirs.step),
+        _row("step with templates, ms", ours.forms, theirs.step),
     ]
     mine.close()
     if published is not None:
@@ -76,6 +77,7 @@ class _Times:
         self.reset: list[float] = []
         self.step: list[float] = []
         self.listed: list[float] = []
+        self.forms: list[float] = []
 
 
 @contextlib.contextmanager
@@ -103,15 +105,17 @@ class _Ours:
             self.env.reset(options={"task_id": self.env.tasks("train").ids[0]})
 
     def play(self, path: GoldPath, steps: int) -> None:
-        """Play a path twice: without and with the list of actions."""
-        for listed in (False, True):
-            with _clock(self.times.reset):
+        """Play a path three times: with neither, with the list of actions, with templates."""
+        times = self.times
+        asks = ((times.step, None), (times.listed, self.env.admissible_actions), (times.forms, self.env._forms))
+        for into, ask in asks:
+            with _clock(times.reset):
                 self.env.reset(options={"task_id": _task_id(path)})
             for action in path.actions[:steps]:
-                with _clock(self.times.listed if listed else self.times.step):
+                with _clock(into):
                     *_, info = self.env.step(action)
-                    if listed:
-                        self.env.admissible_actions()
+                    if ask is not None:
+                        ask()
                 if info["end_reason"] is not None:
                     break
 

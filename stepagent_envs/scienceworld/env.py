@@ -27,6 +27,48 @@ SIMPLIFICATIONS = (
 )
 """What the simulator can make easier; `easy` is all the others (electrical actions stay where a task needs them)."""
 
+_TEMPLATES = {
+    "activate OBJ": ("activate {object}",),
+    "close OBJ": ("close {object}",),
+    "connect OBJ to OBJ": ("connect {object} to {object}",),
+    "deactivate OBJ": ("deactivate {object}",),
+    "disconnect OBJ": ("disconnect {object}",),
+    "dunk OBJ in OBJ": ("dunk {object} into {object}",),
+    "eat OBJ": ("eat {object}",),
+    "flush OBJ": ("flush {object}",),
+    "focus on OBJ": ("focus on {object}",),
+    "go OBJ": ("go to {object}",),
+    "inventory": ("inventory",),
+    "look around": ("look around",),
+    "look at OBJ": ("look at {object}", "examine {object}"),
+    "look in OBJ": ("look in {object}",),
+    "mix OBJ": ("mix {object}",),
+    "move OBJ to OBJ": ("move {object} to {object}",),
+    "open OBJ": ("open {object}",),
+    "pick up OBJ": ("pick up {object}",),
+    "pour OBJ in OBJ": ("pour {object} into {object}", "pour {object} in {object}"),
+    "put down OBJ": ("put down {object}", "drop {object}"),
+    "read OBJ": ("read {object}",),
+    "reset task": ("reset task",),
+    "task": ("task",),
+    "teleport OBJ": ("teleport to {place}",),
+    "use OBJ on OBJ": ("use {object} on {object}", "use {object}"),
+    "wait": ("wait",),
+    "wait1": ("wait1",),
+}
+"""The simulator's forms of action -> as they are said, by the expert too."""
+_PLACES = (
+    "art studio",
+    "bathroom",
+    "bedroom",
+    "foundry",
+    "greenhouse",
+    "hallway",
+    "kitchen",
+    "living room",
+    "outside",
+    "workshop",
+)
 _REFUSED = "No known action matches that input."
 _SWALLOWED = "Unknown action."
 _NEVER_ACCEPTED = re.compile(r"[^\x20-\x7e]")
@@ -81,6 +123,8 @@ class ScienceWorldEnv(TextEnv):
         self._menu: tuple[str, int] | None = None  # the ambiguous action, and how many meanings it has
         self._follower = Follower(None)
         self._actions: list[str] | None = None
+        self._names: list[str] | None = None
+        self._verbs: list[str] = []
 
     # --- data ------------------------------------------------------------------------------------------------------
 
@@ -175,7 +219,7 @@ class ScienceWorldEnv(TextEnv):
         self._history.append((action, seen))
         self._follower.saw(action, seen)
         self._menu = None
-        self._actions = None
+        self._actions = self._names = None
 
     # --- the episode -----------------------------------------------------------------------------------------------
 
@@ -249,6 +293,14 @@ class ScienceWorldEnv(TextEnv):
             waiting = self._sim().menu() if self.compat else 0
             self._actions = _numbers(waiting) or sorted(set(self._sim().valid_actions()))
         return _numbers(self._menu[1] if self._menu else 0) + self._actions
+
+    def _forms(self) -> tuple[list[str], dict[str, list[str]]]:
+        if not self._verbs:
+            self._verbs = [template for verb in self._sim().verbs() for template in _TEMPLATES[verb]]
+        if self._names is None:
+            self._names = self._sim().names()
+        waiting = self._menu[1] if self._menu else self._sim().menu() if self.compat else 0
+        return _numbers(waiting) + self._verbs, {"object": self._names, "place": list(_PLACES)}
 
     def _expert(self, name: str) -> str | None:
         return self._follower.next(self._menu[0] if self._menu else None)

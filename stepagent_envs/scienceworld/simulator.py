@@ -230,6 +230,14 @@ class Simulator:
         """The simulator's own list of valid actions, what its parser refuses included."""
         return self._ask("raw actions")
 
+    def verbs(self) -> list[str]:
+        """The forms of action that the task knows, for example "pour OBJ in OBJ"."""
+        return self._ask("verbs")
+
+    def names(self) -> list[str]:
+        """All names by which the parser knows what it can reach, sorted; like `valid_actions` it changes nothing."""
+        return self._ask("names")
+
     def gold_actions(self) -> list[str]:
         """The gold path found by the last `load(gold=True)`."""
         return self._ask("gold")

@@ -199,6 +199,7 @@ def test_wrong_names_get_one_clear_line(gym_id: str) -> None:
         {"max_steps": 0},
         {"max_steps": "some"},
         {"compat": "mine"},
+        {"admissible": "template"},
     ):
         with pytest.raises(TaskError) as caught:
             gym.make(gym_id, **bad)

@@ -14,8 +14,10 @@ import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Set;
+import java.util.TreeSet;
 import java.util.concurrent.Callable;
 import scala.Tuple3;
+import scala.collection.Iterator;
 import scala.collection.immutable.Map;
 import scala.reflect.ClassTag;
 import scala.reflect.ClassTag$;
@@ -116,6 +118,8 @@ public final class Host {
             case "moves" -> texts(world.getNumMoves());
             case "state" -> texts(agent().universe().toJSON(), world.getGoalProgressStr(), Tasks.RANDOM.state());
             case "actions" -> aside(this::actions);
+            case "names" -> aside(this::names);
+            case "verbs" -> listed(world.getPossibleActions());
             case "raw actions" -> aside(() -> listed(world.getValidActionObjectCombinations()));
             case "gold" -> listed(world.getGoldActionSequence());
             default -> throw new IllegalArgumentException("unknown request " + request[0]);
@@ -190,10 +194,9 @@ public final class Host {
      */
     private String[] actions() {
         Agent body = agent().agent();
-        EnvObject room = body.getContainer().get();
+        EnvObject room = room();
         EnvObject[] here = array(InputParser.collectObjects(room, false));
-        scala.collection.mutable.Set<EnvObject> reach = InputParser.collectAccessibleObjects(room, true);
-        reach.$plus$plus$eq(InputParser.collectAccessibleObjects(body.getInventoryContainer(), true));
+        scala.collection.mutable.Set<EnvObject> reach = reach();
         EnvObject[] reached = Arrays.stream(here).filter(reach::contains).toArray(EnvObject[]::new);
         Map<Object, String> names = names(here, room);
         if (everything == null) {
@@ -202,6 +205,29 @@ public final class Host {
         }
         var actions = ActionDefinitions.mkPossibleActions(body, reached, everything, names, places);
         return Arrays.stream(actions).map(Object::toString).toArray(String[]::new);
+    }
+
+    /** All names by which the parser knows what it can reach. */
+    private String[] names() {
+        EnvObject room = room();
+        var names = new TreeSet<String>();
+        for (EnvObject object : array(reach())) {
+            Iterator<String> all = object.getReferentsWithContainers(room).iterator();
+            while (all.hasNext()) {
+                names.add(all.next());
+            }
+        }
+        return names.toArray(String[]::new);
+    }
+
+    private EnvObject room() {
+        return agent().agent().getContainer().get();
+    }
+
+    private scala.collection.mutable.Set<EnvObject> reach() {
+        scala.collection.mutable.Set<EnvObject> reach = InputParser.collectAccessibleObjects(room(), true);
+        reach.$plus$plus$eq(InputParser.collectAccessibleObjects(agent().agent().getInventoryContainer(), true));
+        return reach;
     }
 
     private Map<Object, String> names(EnvObject[] objects, EnvObject room) {
