@@ -7,7 +7,8 @@ alternative has log-probability 0). `allowed_along` gives the allowed tokens aga
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,8 +29,8 @@ class Decoding:
 
     Attributes:
         mode: "free" generates until the end token and takes the text as it is; "constrained" allows only tokens that
-            lead to an admissible action (or fill an open slot such as `search[…]`); "choice" scores every admissible
-            action and takes one.
+            lead to an admissible action (or fill an open slot such as `search[…]`, or one such as "pick up {object}"
+            with something that is there); "choice" scores every admissible action and takes one.
         temperature: 0 takes the most likely; else probabilities are p^(1/temperature), renormalised.
         max_slot_tokens: the most tokens in an open slot.
         length_penalty: in "choice", an action's score is its log-probability divided by (number of tokens)^penalty:
@@ -65,23 +66,94 @@ def slot_tokens(tokenizer: Any) -> np.ndarray:
     return allowed
 
 
-@dataclass(slots=True)
-class _Slot:
-    """An open template as tokens: `before`, then any text, then `after` (which includes the end of the action)."""
+class _Texts:
+    """Texts as a tree of tokens; every part of the tree is one of these.
 
-    before: tuple[int, ...]
-    after: tuple[int, ...]
+    Attributes:
+        after: token -> what may follow it.
+        final: a text ends here.
+        shortest: tokens to the nearest end of a text.
+    """
+
+    __slots__ = ("after", "final", "shortest")
+
+    def __init__(self, texts: Iterable[Sequence[int]] = ()) -> None:
+        self.after: dict[int, _Texts] = {}
+        self.final = False
+        for ids in texts:
+            node = self
+            for token in ids:
+                node = node.after.setdefault(token, _Texts())
+            node.final = True
+        self._measure()
+
+    def _measure(self) -> None:
+        for node in self.after.values():
+            node._measure()
+        self.shortest = 0 if self.final else 1 + min((node.shortest for node in self.after.values()), default=_NEVER)
+
+
+_NEVER = 1_000_000
+_REMEMBERED = 256  # lists of texts whose trees are kept
+
+
+@dataclass(slots=True)
+class _Template:
+    """An open action in parts: tokens as they are, one of some texts, or (None) any text.
+
+    Attributes:
+        rest: of each part, the fewest tokens that come after it.
+    """
+
+    parts: list[tuple[int, ...] | _Texts | None]
+    rest: list[int]
+
+    @classmethod
+    def of(cls, *parts: tuple[int, ...] | _Texts | None) -> _Template:
+        least = [1 if part is None else len(part) if isinstance(part, tuple) else part.shortest for part in parts]
+        return cls(list(parts), [sum(least[i + 1 :]) for i in range(len(parts))])
+
+    @property
+    def shortest(self) -> int:
+        """Tokens of the shortest action."""
+        first = self.parts[0]
+        return self.rest[0] + (len(first) if isinstance(first, tuple) else 1)
+
+    def enter(self, part: int, where: Any = None) -> list[_Place]:
+        """The places where one is at a place of a part: that one, and the start of the next part if this may end."""
+        if part == len(self.parts):
+            return []
+        content = self.parts[part]
+        if where is None:
+            where = content if isinstance(content, _Texts) else 0
+        if content is None:
+            over, goes_on = where > 0, True
+        elif isinstance(content, tuple):
+            over, goes_on = where == len(content), where < len(content)
+        else:
+            over, goes_on = where.final, True
+        here: list[_Place] = [(self, part, where)] if goes_on else []
+        return here + self.enter(part + 1) if over else here
+
+
+_Place = tuple[_Template, int, Any]
+"""A template, a part of it, and where in that: tokens read (of tokens as they are, or of any text), or a `_Texts`."""
 
 
 class ActionTrie:
-    """The token sequences that are allowed in a state: actions, and templates with one open slot.
+    """The token sequences that are allowed in a state: actions, and templates with open slots.
 
     Args:
         actions: the admissible actions.
-        templates: open actions, with `{}` where any text goes, for example `"search[{}]"`.
+        templates: open actions. `{}` is where any text goes (one such slot in a template): `"search[{}]"`. `{name}` is
+            where one of `slots["name"]` goes, between blanks: `"use {object} on {object}"`.
         prompt: makes ids of them.
-        slot: which tokens may fill a slot (see `slot_tokens`).
+        free: which tokens may fill `{}` (see `slot_tokens`).
         max_slot_tokens: the most of them.
+        slots: texts for the named slots, by name.
+
+    Raises:
+        ConfigError: nothing is given for a slot, or the tokenizer does not go with templates.
     """
 
     def __init__(
@@ -89,22 +161,25 @@ class ActionTrie:
         actions: Sequence[str],
         templates: Sequence[str],
         prompt: PromptFormat,
-        slot: np.ndarray,
+        free: np.ndarray,
         max_slot_tokens: int,
+        slots: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.prompt = prompt
-        self.slot = slot
+        self.free = free
         self.max_slot_tokens = max_slot_tokens
         self.actions: dict[tuple[int, ...], str] = {}
         for action in actions:
             self.actions.setdefault(tuple(prompt.encode_action(action)), action)
-        self.templates: list[_Slot] = []
+        self.templates: list[_Template] = []
+        trees = {name: self._tree(tuple(texts)) for name, texts in (slots or {}).items()}
         for template in templates:
-            before, braces, after = template.partition("{}")
-            if not braces:
+            if "{" not in template:
                 self.actions.setdefault(tuple(prompt.encode_action(template)), template)
                 continue
-            self.templates.append(self._template(before, after))
+            made = self._any_text(template) if "{}" in template else self._named(template, trees)
+            if made.shortest <= prompt.config.max_action_tokens:  # else there is nothing to fill it with
+                self.templates.append(made)
 
     def __bool__(self) -> bool:
         return bool(self.actions or self.templates)
@@ -113,23 +188,40 @@ class ActionTrie:
         """A new walk from the root."""
         return Walk(self)
 
-    def _template(self, before: str, after: str) -> _Slot:
+    def _any_text(self, template: str) -> _Template:
         """Tokenise a template with a one-token word in the slot, and take that word out again."""
-        key = (before, after)
-        known = self.prompt.templates.get(key)
+        known = self.prompt.templates.get(template)
         if known is None:
-            known = self._probe(before, after)
-            self.prompt.templates[key] = known
-        return _Slot(*known)
+            known = self.prompt.templates[template] = self._probe(*template.split("{}", 1))
+        return _Template.of(known[0], None, known[1])
 
     def _probe(self, before: str, after: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        for token in np.flatnonzero(self.slot)[::-1]:
+        for token in np.flatnonzero(self.free)[::-1]:
             word = self.prompt.tokenizer.decode([token]).strip()
             ids = self.prompt.encode_action(before + word + after) if word else []
             if ids.count(token) == 1:
                 at = ids.index(token)
                 return tuple(ids[:at]), tuple(ids[at + 1 :])
         raise ConfigError(f"the tokenizer has no word of one token to try the open action {before}{{}}{after} with")
+
+    def _tree(self, texts: tuple[str, ...]) -> _Texts:
+        known = self.prompt.texts.get(texts)
+        if known is None:
+            if len(self.prompt.texts) >= _REMEMBERED:
+                self.prompt.texts.clear()
+            known = self.prompt.texts[texts] = _Texts(self.prompt.encode_words(text) for text in texts)
+        return known
+
+    def _named(self, template: str, trees: Mapping[str, _Texts]) -> _Template:
+        parts: list[tuple[int, ...] | _Texts | None] = []
+        for i, piece in enumerate(re.split(r" *\{(\w+)\} *", template)):
+            if i % 2 == 0:
+                parts.append(tuple(self.prompt.encode_words(piece, first=i == 0)) if piece else ())
+            elif piece in trees:
+                parts.append(trees[piece])
+            else:
+                raise ConfigError(f"the open action {template!r} needs texts for its slot {piece!r}")
+        return _Template.of(*parts, (self.prompt.end_id,))
 
 
 class Walk:
@@ -145,26 +237,25 @@ class Walk:
         self.ids: list[int] = []
         self.done = False
         self._candidates: list[tuple[int, ...]] = list(trie.actions)
-        self._slots: list[tuple[_Slot, int]] = [(slot, -1) for slot in trie.templates]  # -1: still before the text
-        self._filled = 0  # tokens in the slot
+        self._places: list[_Place] = [place for template in trie.templates for place in template.enter(0)]
 
     def allowed(self) -> list[int] | np.ndarray:
-        """The tokens that may come next: a sorted list of ids, or, inside a slot, a boolean array of shape (V,)."""
+        """The tokens that may come next: a sorted list of ids, or, where any text may, an array of shape (V,), bool."""
         at = len(self.ids)
         fixed = {candidate[at] for candidate in self._candidates}
-        text = False
-        for slot, after in self._slots:
-            if after < 0 and at < len(slot.before):
-                fixed.add(slot.before[at])
-            elif after < 0:
-                text |= self._filled < self.trie.max_slot_tokens
-                if self._filled:
-                    fixed.add(slot.after[0])
+        anything = False
+        for template, part, where in self._places:
+            content = template.parts[part]
+            if content is None:
+                anything |= where < self.trie.max_slot_tokens
+            elif isinstance(content, tuple):
+                fixed.add(content[where])
             else:
-                fixed.add(slot.after[after])
-        if not text:
+                room = self.trie.prompt.config.max_action_tokens - at - 1 - template.rest[part]
+                fixed.update(token for token, node in where.after.items() if node.shortest <= room)
+        if not anything:
             return sorted(fixed)
-        mask = self.trie.slot.copy()
+        mask = self.trie.free.copy()
         mask[list(fixed)] = True
         return mask
 
@@ -172,25 +263,23 @@ class Walk:
         """Go on with a token, which must be allowed."""
         at = len(self.ids)
         self._candidates = [c for c in self._candidates if c[at] == token]
-        moved: list[tuple[_Slot, int]] = []
-        filled = False
-        for slot, after in self._slots:
-            if after < 0 and at < len(slot.before):
-                if slot.before[at] == token:
-                    moved.append((slot, -1))
-            elif after < 0:
-                if self._filled and token == slot.after[0]:
-                    moved.append((slot, 1))
-                elif self.trie.slot[token] and self._filled < self.trie.max_slot_tokens:
-                    moved.append((slot, -1))
-                    filled = True
-            elif slot.after[after] == token:
-                moved.append((slot, after + 1))
-        self._slots = moved
-        self._filled += filled
+        known = bool(self._candidates)
+        places: list[_Place] = []
+        for template, part, where in self._places:
+            content = template.parts[part]
+            if content is None:
+                onward = where + 1 if self.trie.free[token] and where < self.trie.max_slot_tokens else None
+            elif isinstance(content, tuple):
+                onward = where + 1 if content[where] == token else None
+            else:
+                onward = where.after.get(token)
+            if onward is not None:
+                known = True
+                places += template.enter(part, onward)
+        if not known:
+            raise ValueError(f"token {token} is not allowed after {self.ids}")
+        self._places = places
         self.ids.append(token)
-        if not self._candidates and not self._slots:
-            raise ValueError(f"token {token} is not allowed after {self.ids[:-1]}")
         self.done = token == self.trie.prompt.end_id
 
     @property

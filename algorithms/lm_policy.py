@@ -86,12 +86,12 @@ class LMPolicy(Policy):
     # --- acting ----------------------------------------------------------------------------------------------------
 
     @property
-    def admissible(self) -> bool:  # type: ignore[override]
-        """Free decoding does without the list of admissible actions."""
-        return self.decoding.mode != "free"
+    def admissible(self) -> bool | str:  # type: ignore[override]
+        """Free decoding does without admissible actions, constrained decoding with templates of them."""
+        return {"free": False, "constrained": "templates", "choice": True}[self.decoding.mode]
 
     @cached_property
-    def _slot(self) -> np.ndarray:
+    def _free(self) -> np.ndarray:
         return slot_tokens(self.tokenizer)
 
     def forget(self) -> None:
@@ -150,9 +150,9 @@ class LMPolicy(Policy):
                 f"decoding {self.decoding.mode!r} needs the admissible actions: make the env with admissible=True, "
                 f"or use decoding 'free'"
             )
-        slot = self._slot if templates else np.zeros(0, dtype=bool)
-        trie = ActionTrie(admissible or (), templates, self.prompt, slot, self.decoding.max_slot_tokens)
-        return trie or None
+        free = self._free if templates else np.zeros(0, dtype=bool)
+        limit = self.decoding.max_slot_tokens
+        return ActionTrie(admissible or (), templates, self.prompt, free, limit, info.get("slots")) or None
 
     def _assign_rows(self, tasks: list[_Task]) -> None:
         """Give row i of the cache to task i, with as much of its context as is still in the cache."""
@@ -241,9 +241,9 @@ class LMPolicy(Policy):
             raise ConfigError("decoding 'choice' has nothing to choose from: the list of admissible actions is empty")
         trie = task.walk.trie
         candidates = list(trie.actions)
-        for slot in trie.templates:
-            only = ActionTrie((), (), self.prompt, self._slot, self.decoding.max_slot_tokens)
-            only.templates = [slot]
+        for template in trie.templates:
+            only = ActionTrie((), (), self.prompt, self._free, self.decoding.max_slot_tokens)
+            only.templates = [template]
             filled = _Task(task.history, task.context, [], only.walk(), [], [])
             self._advance(filled, 0)
             while not filled.done:

@@ -66,7 +66,7 @@ class Policy(ABC):
     Attributes:
         name: short name, recorded in traces.
         expert: what the env must put into `info["expert_action"]`: False, True, or an expert's name.
-        admissible: whether the env must list the admissible actions.
+        admissible: whether the env must tell the admissible actions, and how (see `TextEnv`).
         state_key: whether the env must put the key of its state into `info["state_key"]`.
         notes: what the policy notes of the episodes it plays beside their traces. Processes that train together
             exchange it after playing, so keys and values must be picklable.
@@ -74,7 +74,7 @@ class Policy(ABC):
 
     name: str
     expert: bool | str = False
-    admissible: bool = True
+    admissible: bool | str = True
     state_key: bool = False
 
     @cached_property

@@ -117,8 +117,10 @@ class PromptFormat:
         self.config = config = config or PromptConfig()
         self._ids: dict[str, list[int]] = {}
         self._openings: dict[str, list[int]] = {}
-        self.templates: dict[tuple[str, str], tuple[tuple[int, ...], tuple[int, ...]]] = {}
-        """What decoding found out about open actions: text before and after the slot -> ids before and after it."""
+        self.templates: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
+        """What decoding found out about open actions: template -> ids before and after its slot."""
+        self.texts: dict[tuple[str, ...], Any] = {}
+        """What it made of the texts for named slots."""
         self._pieces: ChatPieces | None = None
         self._next: list[int] = []  # between the end of an action and the next observation
         self._gap: list[int] = []  # between what a sequence starts with and its first observation
@@ -182,9 +184,26 @@ class PromptFormat:
 
     def encode_action(self, action: str) -> list[int]:
         """Ids of an answer that says an action, its end included; cut to the room there is (the end stays)."""
+        return [*self._answer(action)[: self.config.max_action_tokens - 1], self.end_id]
+
+    def encode_words(self, words: str, first: bool = False) -> list[int]:
+        """Ids of some words within an action, after a blank; `first`: with which it begins.
+
+        Raises:
+            ConfigError: they depend on the words before.
+        """
+        if first:
+            return self._answer(words)
+        before = self._answer("on")
+        ids = self._answer(f"on {words}")
+        if ids[: len(before)] != before:
+            raise ConfigError(f"this tokenizer joins words ({words!r}): use decoding 'free' or 'choice'")
+        return ids[len(before) :]
+
+    def _answer(self, action: str) -> list[int]:
         text = action_reply(action, self.config.format)
         spaced = self.config.style == "plain" and self.config.format == "action"
-        return [*self._encode(" " + text if spaced else text)[: self.config.max_action_tokens - 1], self.end_id]
+        return self._encode(" " + text if spaced else text)
 
     def is_end(self, ids: Sequence[int]) -> bool:
         """Whether generated ids are complete with their last token."""

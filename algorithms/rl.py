@@ -78,18 +78,19 @@ class _Recorder(Policy):
     def __init__(self, novice: LMPolicy, state_key: bool) -> None:
         self.novice, self.state_key = novice, state_key
         self.admissible = novice.admissible
-        self.notes: dict[History, list[tuple[list[str], str | None]]] = {}
+        self.notes: dict[History, list[tuple[dict[str, Any], str | None]]] = {}
 
     def act(self, histories: Sequence[History]) -> list[Act]:
         """See `Policy.act`."""
         for history in histories:
-            note = (history.info.get("open_actions") or [], history.info.get("state_key"))
+            info = history.info
+            note = ({name: info[name] for name in ("open_actions", "slots") if name in info}, info.get("state_key"))
             notes = self.notes.setdefault(history, [])
             del notes[len(history.actions) :]  # asked again without having acted
             notes.append(note)
         return self.novice.act(histories)
 
-    def noted(self) -> dict[tuple[str, tuple[str, ...]], list[tuple[list[str], str | None]]]:
+    def noted(self) -> dict[tuple[str, tuple[str, ...]], list[tuple[dict[str, Any], str | None]]]:
         """By task and actions (worlds are deterministic: equal actions lead through equal states)."""
         return {(h.info["task_id"], tuple(h.actions)): notes for h, notes in self.notes.items()}
 

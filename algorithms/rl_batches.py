@@ -8,7 +8,7 @@ allowed tokens, at the sampling temperature. E is the number of episodes, S of s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -56,14 +56,14 @@ class ActedSequence:
 
 
 def acted_sequences(
-    policy: LMPolicy, trace: Trace, open_actions: Sequence[Sequence[str]], *, final_turn: bool = False
+    policy: LMPolicy, trace: Trace, open_actions: Sequence[Mapping[str, Any]], *, final_turn: bool = False
 ) -> tuple[list[ActedSequence], list[float]]:
     """Prepare a recorded episode for training.
 
     Args:
         policy: whose layout and decoding it was played with.
         trace: with token ids and log-probabilities.
-        open_actions: those of the state before each step.
+        open_actions: what `info` said of them in the state before each step (`open_actions` and `slots`).
         final_turn: where the step limit ended the episode, go on with the last observation, so that its value can be
             read. (Where it does not fit into the window, the last state has to stand in.)
 
@@ -95,10 +95,10 @@ def acted_sequences(
 
 
 def _choices(
-    policy: LMPolicy, admissible: list[str] | None, templates: Sequence[str], ids: Sequence[int]
+    policy: LMPolicy, admissible: list[str] | None, open_actions: Mapping[str, Any], ids: Sequence[int]
 ) -> list[list[int] | np.ndarray | None]:
     """What was allowed at each token of an action."""
-    trie = policy.trie({"admissible_actions": admissible, "open_actions": templates})
+    trie = policy.trie({"admissible_actions": admissible, **open_actions})
     if trie is None:
         return [None] * len(ids)
     choices: list[list[int] | np.ndarray | None] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from algorithms.policy import Act, History, Policy
@@ -12,8 +13,9 @@ __all__ = ["ExpertPolicy", "OraclePolicy", "RandomPolicy", "draw_admissible"]
 def draw_admissible(history: History) -> str:
     """One admissible action, all equally likely.
 
-    An open action (`info["open_actions"]`, such as `"search[{}]"`) counts as one; its slot is filled with one to four
-    neighbouring words of the goal. Where nothing is admissible, the empty action.
+    An open action (`info["open_actions"]`, such as `"search[{}]"`) counts as one. `{}` is filled with one to four
+    neighbouring words of the goal, `{name}` with one of `info["slots"]["name"]`. Where nothing is admissible, the
+    empty action.
     """
     admissible = list(history.info.get("admissible_actions") or ())
     templates = list(history.info.get("open_actions") or ())
@@ -22,10 +24,14 @@ def draw_admissible(history: History) -> str:
     number = int(history.rng.integers(len(admissible) + len(templates)))
     if number < len(admissible):
         return str(admissible[number])
+    template = str(templates[number - len(admissible)])
+    if "{}" not in template:
+        slots = history.info.get("slots") or {}
+        return re.sub(r"\{(\w+)\}", lambda slot: str(history.rng.choice(slots[slot[1]])), template)
     words = history.goal.split() or ["anything"]
     start = int(history.rng.integers(len(words)))
     length = int(history.rng.integers(1, 5))
-    return str(templates[number - len(admissible)]).replace("{}", " ".join(words[start : start + length]))
+    return template.replace("{}", " ".join(words[start : start + length]))
 
 
 class RandomPolicy(Policy):

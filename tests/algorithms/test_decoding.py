@@ -6,7 +6,7 @@ import pytest
 from algorithms.algorithm import ConfigError
 from algorithms.datasets import texts_of
 from algorithms.decoding import ActionTrie, Decoding, allowed_along, pick, slot_tokens
-from algorithms.prompts import PromptFormat
+from algorithms.prompts import PromptConfig, PromptFormat
 from algorithms.tokenizer import build_tokenizer
 
 
@@ -114,3 +114,50 @@ def test_pick_greedy_and_by_temperature():
 def test_bad_settings_say_so(settings, text):
     with pytest.raises(ConfigError, match=text):
         Decoding(**settings)
+
+
+def boxes(prompt, slot, *templates, **slots):
+    return ActionTrie(["open cup"], templates, prompt, slot, 5, slots)
+
+
+def test_named_slots_take_their_texts_and_nothing_else(prompt, slot):
+    trie = boxes(prompt, slot, "take {thing}", "look", thing=["cup", "cup box", "lamp"])
+    assert sorted(every_path(trie)) == ["look", "open cup", "take cup", "take cup box", "take lamp"]
+
+
+def test_a_text_that_begins_as_another_does_can_end_the_slot_or_go_on(prompt, slot):
+    trie = boxes(prompt, slot, "take {thing} box {place}", thing=["cup", "cup box"], place=["lamp", "box lamp"])
+    spelled = ["take cup box box lamp", "take cup box lamp", "take cup box box box lamp"]
+    assert sorted(set(every_path(trie))) == sorted(["open cup", *spelled])
+    for action in spelled:
+        assert follow(trie, prompt.encode_action(action)).action == action
+
+
+def test_named_slots_keep_to_the_room_for_an_answer(toy_traces, slot):
+    short = PromptFormat(build_tokenizer(texts_of(toy_traces)), PromptConfig(max_action_tokens=8))
+    texts = ["cup", "cup box lamp box", "cup box lamp box cup box lamp box"]
+    trie = ActionTrie((), ["take {thing}", "open {thing} lamp {thing}"], short, slot, 5, {"thing": texts})
+    found = every_path(trie)
+    assert set(found) == {
+        *("take cup", "take cup box lamp box"),
+        *("open cup lamp cup", "open cup lamp cup box lamp box", "open cup box lamp box lamp cup"),
+    }
+    assert all(len(short.encode_action(action)) <= 8 for action in found)
+
+
+def test_a_slot_that_nothing_fills_closes_its_template(prompt, slot):
+    assert every_path(boxes(prompt, slot, "take {thing}", thing=[])) == ["open cup"]
+    with pytest.raises(ConfigError, match=r"'take \{thing\}' needs texts for its slot 'thing'"):
+        boxes(prompt, slot, "take {thing}")
+
+
+def test_allowed_tokens_of_named_slots_can_be_told_again(prompt, slot):
+    trie = boxes(prompt, slot, "take {thing}", thing=["cup", "cup box", "lamp"])
+    ids = prompt.encode_action("take cup box")
+    assert allowed_along(trie, ids, len(prompt.tokenizer)).sum(1).tolist() == [2, 2, 2, 1]
+
+
+def test_words_that_hang_together_are_refused(prompt, slot, monkeypatch):
+    monkeypatch.setattr(prompt, "_encode", lambda text: [len(text)])
+    with pytest.raises(ConfigError, match="joins words"):
+        prompt.encode_words("cup")

@@ -24,6 +24,12 @@ def test_random_fills_open_slots_with_words_of_the_goal():
         assert action[7:-1] in "red shoes under 30 dollars" and action[7:-1]
 
 
+def test_random_fills_named_slots_with_their_texts():
+    info = {"open_actions": ["wait", "put {thing} on {place}"], "slots": {"thing": ["cup", "pan"], "place": ["stove"]}}
+    drawn = {draw_admissible(history(info, seed)) for seed in range(50)}
+    assert drawn == {"wait", "put cup on stove", "put pan on stove"}
+
+
 def test_nothing_admissible_gives_the_empty_action():
     assert draw_admissible(history({"admissible_actions": []})) == ""
 
