@@ -142,7 +142,7 @@ def rejudge(name: str, folder: Path, to: Path = RESULTS) -> Iterable[tuple[str, 
         to: where the results are.
 
     Yields:
-        Row and world, the number of episodes, and in how many of them every action is the published one.
+        Row, world and run seed, the number of episodes, and in how many of them every action is the published one.
     """
     plan = experiment(name)
     target = to / plan.benchmark
@@ -151,11 +151,11 @@ def rejudge(name: str, folder: Path, to: Path = RESULTS) -> Iterable[tuple[str, 
         whole = load_benchmark(plan.benchmark)
         sections = [section.world for section in whole.worlds if section.world.partition("-")[0] == world]
         benchmark = restrict(whole, sections).model_copy(update={"seeds": [int(seed)]})
-        out = folder / row / world
+        out = folder / row / seed / world
         run_benchmark(benchmark, AgentSpec(path.as_posix(), {"threads": 1}), out, RunOptions(name=row))
         again = {record.key: record for record in read_episodes(episodes_path(out))}
         before = {record.key: record for record in read_episodes(episodes_path(target / row))}
-        yield f"{row} {world}", len(again), sum(_same(record, before[key]) for key, record in again.items())
+        yield f"{row} {world}, seed {seed}", len(again), sum(_same(record, before[key]) for key, record in again.items())
 
 
 def _same(a: EpisodeRecord, b: EpisodeRecord) -> bool:
