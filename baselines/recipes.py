@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 from algorithms.algorithm import AlgorithmConfig
-from algorithms.decoding import Decoding
 from algorithms.prompts import PromptConfig
 from algorithms.stepagent.implicit import StepAgentImplicitConfig
 from algorithms.stepagent.inverse import StepAgentInverseConfig
@@ -56,7 +55,6 @@ RECIPES: dict[tuple[str, str], AlgorithmConfig] = {
         max_minutes=5,
         threads=1,
         prompt=PromptConfig(repeat_goal=False),  # goals are longer than most observations
-        decoding=Decoding(mode="free"),  # a thousand admissible actions take the simulator longer than the model
     ),
 }
 """(algorithm, env id) -> config."""

@@ -155,7 +155,8 @@ def rejudge(name: str, folder: Path, to: Path = RESULTS) -> Iterable[tuple[str, 
         run_benchmark(benchmark, AgentSpec(path.as_posix(), {"threads": 1}), out, RunOptions(name=row))
         again = {record.key: record for record in read_episodes(episodes_path(out))}
         before = {record.key: record for record in read_episodes(episodes_path(target / row))}
-        yield f"{row} {world}, seed {seed}", len(again), sum(_same(record, before[key]) for key, record in again.items())
+        same = sum(_same(record, before[key]) for key, record in again.items())
+        yield f"{row} {world}, seed {seed}", len(again), same
 
 
 def _same(a: EpisodeRecord, b: EpisodeRecord) -> bool:
