@@ -103,21 +103,17 @@ class _Template:
 
     Attributes:
         rest: of each part, the fewest tokens that come after it.
+        shortest: tokens of the shortest action.
     """
 
     parts: list[tuple[int, ...] | _Texts | None]
     rest: list[int]
+    shortest: int
 
     @classmethod
     def of(cls, *parts: tuple[int, ...] | _Texts | None) -> _Template:
         least = [1 if part is None else len(part) if isinstance(part, tuple) else part.shortest for part in parts]
-        return cls(list(parts), [sum(least[i + 1 :]) for i in range(len(parts))])
-
-    @property
-    def shortest(self) -> int:
-        """Tokens of the shortest action."""
-        first = self.parts[0]
-        return self.rest[0] + (len(first) if isinstance(first, tuple) else 1)
+        return cls(list(parts), [sum(least[i + 1 :]) for i in range(len(parts))], sum(least))
 
     def enter(self, part: int, where: Any = None) -> list[_Place]:
         """The places where one is at a place of a part: that one, and the start of the next part if this may end."""
