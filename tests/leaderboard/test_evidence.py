@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import shutil
 from argparse import Namespace
+from pathlib import Path
 
 import pytest
+from toy_benchmark import make_benchmark
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from baselines.recipes import RECIPES
 from leaderboard import ablations, evidence, experiments
+from leaderboard.agents import AgentSpec
 from leaderboard.benchmark import load_benchmark
 from leaderboard.board import find_results
 from leaderboard.errors import StoreError
@@ -95,6 +98,24 @@ def test_a_row_that_is_not_complete_is_not_published(results, tmp_path, monkeypa
     with pytest.raises(StoreError, match="not complete"):
         evidence.publish("toy", tmp_path / "out", tmp_path / "results")
     assert (results / "toy-v1" / "random" / PACKED).is_file(), "what was published stays"
+
+
+def test_kept_checkpoints_are_played_again_each_on_its_own_seed(judge, tmp_path, monkeypatch):
+    """What plays as it did is told from what does not, and one seed of a row is not played in another's folder."""
+    toy = make_benchmark(tmp_path / "two", count=5, seeds="[0, 1]")
+    for row in ("random", "learner"):
+        judge("Random", toy, out=f"toy-v1/{row}")
+    monkeypatch.setitem(experiments.EXPERIMENTS, "toy", Experiment("toy", "toy-v1", ()))
+    monkeypatch.setattr(evidence, "load_benchmark", lambda name: toy)
+    players = {"random": "Random", "learner": "Expert"}
+    for checkpoint in ("random/0", "random/1", "learner/1"):
+        (tmp_path / "runs" / "toy-v1" / evidence.CHECKPOINTS / checkpoint / "toy").mkdir(parents=True)
+    monkeypatch.setattr(
+        evidence, "AgentSpec", lambda path, options: AgentSpec(f"toy_agents:{players[Path(path).parts[-3]]}")
+    )
+    changed, *kept = evidence.rejudge("toy", tmp_path / "again", tmp_path / "runs")
+    assert kept == [("random toy, seed 0", 5, 5), ("random toy, seed 1", 5, 5)]
+    assert changed[:2] == ("learner toy, seed 1", 5) and changed[2] < 5
 
 
 def test_figures_are_those_of_the_results(results, monkeypatch):
