@@ -7,8 +7,8 @@ pass over the episode and all its branches gives the log-probabilities of both a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -39,6 +39,15 @@ class Branched:
 
     def __len__(self) -> int:
         return len(self.segment.ids) + sum(len(ids or ()) for ids in self.branches.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain lists, as a checkpoint keeps them."""
+        return {**asdict(self), "by_expert": sorted(self.by_expert)}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Branched:
+        """What `as_dict` gave."""
+        return cls(Segment(**content["segment"]), content["branches"], frozenset(content["by_expert"]))
 
 
 @dataclass(slots=True)

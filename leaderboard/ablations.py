@@ -83,6 +83,8 @@ STUDIES: dict[str, tuple[Variant, ...]] = {
         _implicit("own states, takeover 2", **OWN_STATES),
         _implicit("own states, takeover 5", **{**OWN_STATES, "takeover": 5}),
         _implicit("own states, no takeover", inspection="on_policy"),
+        _implicit("dagger, takeover 2", inspection="dagger", takeover=2),
+        _implicit("dagger, no takeover", inspection="dagger"),
         _implicit("no NLL anchor", nll_weight=0.0),
         _implicit("next to no preference (β 0.01)", beta=0.01),
         _implicit("β 0.1", beta=0.1),

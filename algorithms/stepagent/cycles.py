@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
+from algorithms.branches import Branched
 from algorithms.stepagent.inspection import STATES, Inspection, inspect
 from algorithms.training import Trainer, TrainingConfig
 
@@ -15,10 +17,14 @@ __all__ = ["CycleConfig", "cycles"]
 class CycleConfig(TrainingConfig):
     """Settings of the cycles (the rounds of these algorithms) and their inspection."""
 
+    inspections: ClassVar[tuple[str, ...]] = (*STATES, "dagger")
+
     inspection: str = "expert"
-    """States to compare in: "expert" (the expert's, as in the paper) or "on_policy" (those the novice reaches)."""
+    """States to compare in: "expert" (the expert's, as in the paper), "on_policy" (those the novice reaches) or
+    "dagger": the expert's in the first cycle, those the novice reaches in later ones, and each cycle reflects on what
+    all cycles so far found (the aggregation of DAgger, arXiv 1011.0686)."""
     takeover: int | None = None
-    """With inspection "on_policy": how often the novice may differ from the expert in an episode; after that the
+    """In states that the novice reaches: how often the novice may differ from the expert in an episode; after that the
     expert's actions are carried out, so that states stay near those that matter. None: it never takes over."""
     expert: str | None = None
     """Which expert; None: the world's first."""
@@ -34,10 +40,10 @@ class CycleConfig(TrainingConfig):
     def validate(self) -> None:
         """See `AlgorithmConfig.validate`."""
         super().validate()
-        self.require("inspection", self.inspection in STATES, f"one of {list(STATES)}")
+        self.require("inspection", self.inspection in self.inspections, f"one of {list(self.inspections)}")
         self.require("takeover", self.takeover is None or self.takeover >= 1, "at least 1, or None")
-        on_policy = self.inspection == "on_policy"
-        self.require("takeover", on_policy or self.takeover is None, "None with inspection 'expert'")
+        reached = self.inspection != "expert"
+        self.require("takeover", reached or self.takeover is None, "None with inspection 'expert'")
         for name in ("cycles", "epochs"):
             self.require(name, getattr(self, name) >= 1, "at least 1")
         self.require("num_tasks", self.num_tasks is None or self.num_tasks >= 1, "at least 1, or None")
@@ -51,18 +57,26 @@ def cycles(trainer: Trainer, config: CycleConfig) -> Iterator[Inspection]:
         trainer: whose policy is the novice.
         config: how to inspect.
     """
-    for _ in trainer.rounds(config.cycles):
+    dagger = config.inspection == "dagger"
+    for cycle in trainer.rounds(config.cycles):
         tasks = trainer.draw_tasks(config.num_tasks)
         seed = int(trainer.rng.integers(2**31))
         novice = trainer.sampler(config.temperature)
+        states = config.inspection if not dagger else "on_policy" if cycle else "expert"
         found = inspect(
             novice,
             trainer.play,
             tasks,
-            states=config.inspection,
+            states=states,
             expert=config.expert,
             takeover=config.takeover,
             seed=seed,
         )
         trainer.record(agreement=found.agreement, inspected_steps=found.steps, episode_success=found.success)
+        if dagger:
+            kept = trainer.extra.setdefault("inspected", [])  # it must outlive a run that is cut off
+            new = [item.as_dict() for item in found.items]
+            found.add(Branched.from_dict(item) for item in kept)
+            kept += new
+            trainer.record(states_learned_from=sum(len(item.branches) for item in found.items))
         yield found

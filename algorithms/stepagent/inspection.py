@@ -6,7 +6,7 @@ answer from any state (where the world allows it), so the states may also be tho
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +44,10 @@ class Inspection:
     def agreement(self) -> float:
         """Share of the states in which novice and expert did the same."""
         return self.agreed / max(1, self.steps)
+
+    def add(self, items: Iterable[Branched]) -> None:
+        """Put sequences of earlier inspections beside those found now, in the order that they are learned in."""
+        self.items = sorted([*items, *self.items], key=_order)
 
 
 class _Inspector(Policy):

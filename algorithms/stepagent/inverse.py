@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from algorithms.losses import categorical_entropy, discriminator_loss, inverse_r
 from algorithms.policy import Policy
 from algorithms.returns import gae
 from algorithms.stepagent.cycles import CycleConfig, cycles
+from algorithms.stepagent.inspection import STATES
 from algorithms.training import Trainer, policy_optimizers, starting_policy
 
 __all__ = ["Discriminator", "StepAgentInverse", "StepAgentInverseConfig"]
@@ -25,6 +26,8 @@ __all__ = ["Discriminator", "StepAgentInverse", "StepAgentInverseConfig"]
 @dataclass(frozen=True)
 class StepAgentInverseConfig(CycleConfig):
     """Settings of StepAgent with inverse reinforcement learning."""
+
+    inspections: ClassVar[tuple[str, ...]] = STATES  # a policy gradient needs the actions of the novice of now
 
     cycles: int = 6
     """Rounds of inspection and reflection."""

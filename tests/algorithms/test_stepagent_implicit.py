@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from algorithms.lm_policy import LMPolicy
 from algorithms.losses import token_logprobs
 from algorithms.stepagent.implicit import StepAgentImplicit, StepAgentImplicitConfig
 from algorithms.stepagent.inspection import inspect
+from algorithms.stepagent.inverse import StepAgentInverseConfig
 from baselines import make_agent
 
 
@@ -99,6 +101,30 @@ def test_implicit_corrects_habits_and_agreement_rises(habits, toy_env, states):
     agreement = [record["agreement"] for record in log.records if record["kind"] == "round"]
     assert agreement[-1] > agreement[0] + 0.03
     assert policy.name == "stepagent-implicit"
+
+
+def test_with_dagger_each_cycle_learns_from_the_states_of_all_so_far(habits, toy_env, monkeypatch):
+    """The first cycle's are the expert's, the later ones' the novice's own; none is forgotten."""
+    learned = []
+    original = StepAgentImplicit._reflect
+
+    def reflect(self, trainer, reference, found):
+        learned.append([(item.segment.ids, item.branches, item.by_expert) for item in found.items])
+        return original(self, trainer, reference, found)
+
+    monkeypatch.setattr(StepAgentImplicit, "_reflect", reflect)
+    start, log = success(habits, toy_env), RunLog()
+    config = StepAgentImplicitConfig(inspection="dagger", lr=6e-4, num_tasks=60)
+    policy = StepAgentImplicit(config).train(copy_of(habits), toy_env, log)
+    assert success(policy, toy_env) >= start + 0.25
+    assert all(item in later for cycle, later in pairwise(learned) for item in cycle)
+    rounds = [record for record in log.records if record["kind"] == "round"]
+    played = [record["episode_success"] for record in rounds]
+    assert played[0] == 1.0 and min(played[1:]) < 1.0
+    for number, record in enumerate(rounds, 1):
+        assert record["states_learned_from"] == sum(before["inspected_steps"] for before in rounds[:number])
+    with pytest.raises(ConfigError, match=r"inspection must be one of \['expert', 'on_policy'\]"):
+        StepAgentInverseConfig(inspection="dagger")
 
 
 def test_the_opposite_preference_teaches_the_opposite(habits, toy_env, monkeypatch):

@@ -138,6 +138,8 @@ def test_a_run_killed_at_random_and_resumed_ends_with_the_weights_of_one_never_k
         rounds = 6
         copy_of(habits).save(tmp_path / "start")
         settings += ["--init", str(tmp_path / "start"), "--cycles", "6", "--num-tasks", "24", "--batch-tokens", "512"]
+    if name == "stepagent-implicit":  # what earlier cycles found must come back too
+        settings += ["--inspection", "dagger", "--takeover", "2"]
     process = command(name, *ENV, "--out", str(cut), *settings)
     wait_for_rounds(process, cut, random.randint(1, rounds - 2))
     time.sleep(0.2 * random.random())
