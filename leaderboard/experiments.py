@@ -106,7 +106,7 @@ def _everywhere(scale: int) -> dict[str, int]:
     return {f"StepAgent-{world}-v0": scale for world in ("ALFWorld", "ScienceWorld", "WebShop")}
 
 
-def _official(world: str, num_envs: int, eval_every: int, start_scale: int = 6) -> Experiment:
+def _official(world: str, num_envs: int, eval_every: int, start_scale: int = 6, eval_tasks: int = 50) -> Experiment:
     """All learners on a world's published tasks, on budgets of an hour or two on two cores."""
     return Experiment(
         f"results-{world}",
@@ -118,7 +118,7 @@ def _official(world: str, num_envs: int, eval_every: int, start_scale: int = 6) 
             "max_env_steps": 20_000,
             "max_minutes": None,
             "eval_every": eval_every,
-            "eval_tasks": 50,
+            "eval_tasks": eval_tasks,
             "num_envs": num_envs,
         },
         start_scale=_everywhere(start_scale),
@@ -143,8 +143,9 @@ EXPERIMENTS = {
         ),
         _official("alfworld", num_envs=32, eval_every=3),
         _official("webshop", num_envs=32, eval_every=10),
-        # Each env is a process of its own. The recipe's tokens are for 100 traces; here are fifteen times as many.
-        _official("scienceworld", num_envs=8, eval_every=10, start_scale=16),
+        # Each env is a process of its own, and an episode takes seconds: to evaluate on more would take longer than to
+        # learn. The recipe's tokens are for 100 traces; here are fifteen times as many.
+        _official("scienceworld", num_envs=8, eval_every=100, start_scale=16, eval_tasks=20),
     )
 }
 """Name -> experiment."""
