@@ -8,14 +8,14 @@ alternative has log-probability 0). `allowed_along` gives the allowed tokens aga
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from algorithms.algorithm import ConfigError
-from algorithms.prompts import PromptFormat
+from algorithms.prompts import PromptFormat, TemplateParts
 from stepagent_envs.errors import did_you_mean
 
 __all__ = ["ActionTrie", "Decoding", "Walk", "allowed_along", "pick", "slot_tokens"]
@@ -67,30 +67,35 @@ def slot_tokens(tokenizer: Any) -> np.ndarray:
 
 
 class _Texts:
-    """Texts as a tree of tokens; every part of the tree is one of these.
+    """Texts as a tree of tokens, which grows where it is walked on; every part of the tree is one of these.
+
+    Args:
+        texts: the ids of those that go through this place.
+        at: how many of their tokens lie before it.
 
     Attributes:
-        after: token -> what may follow it.
         final: a text ends here.
         shortest: tokens to the nearest end of a text.
     """
 
-    __slots__ = ("after", "final", "shortest")
+    __slots__ = ("_after", "_at", "_texts", "final", "shortest")
 
-    def __init__(self, texts: Iterable[Sequence[int]] = ()) -> None:
-        self.after: dict[int, _Texts] = {}
-        self.final = False
-        for ids in texts:
-            node = self
-            for token in ids:
-                node = node.after.setdefault(token, _Texts())
-            node.final = True
-        self._measure()
+    def __init__(self, texts: Sequence[Sequence[int]], at: int = 0) -> None:
+        self._texts, self._at = texts, at
+        self._after: dict[int, _Texts] | None = None
+        self.shortest = min(map(len, texts), default=at + _NEVER) - at
+        self.final = self.shortest == 0
 
-    def _measure(self) -> None:
-        for node in self.after.values():
-            node._measure()
-        self.shortest = 0 if self.final else 1 + min((node.shortest for node in self.after.values()), default=_NEVER)
+    @property
+    def after(self) -> dict[int, _Texts]:
+        """Token -> what may follow it."""
+        if self._after is None:
+            following: dict[int, list[Sequence[int]]] = {}
+            for ids in self._texts:
+                if len(ids) > self._at:
+                    following.setdefault(ids[self._at], []).append(ids)
+            self._after = {token: _Texts(texts, self._at + 1) for token, texts in following.items()}
+        return self._after
 
 
 _NEVER = 1_000_000
@@ -173,7 +178,10 @@ class ActionTrie:
             if "{" not in template:
                 self.actions.setdefault(tuple(prompt.encode_action(template)), template)
                 continue
-            made = self._any_text(template) if "{}" in template else self._named(template, trees)
+            parts = self._parts(template)
+            if missing := [part for part in parts if isinstance(part, str) and part not in trees]:
+                raise ConfigError(f"the open action {template!r} needs texts for its slot {missing[0]!r}")
+            made = _Template.of(*(trees[part] if isinstance(part, str) else part for part in parts))
             if made.shortest <= prompt.config.max_action_tokens:  # else there is nothing to fill it with
                 self.templates.append(made)
 
@@ -184,12 +192,20 @@ class ActionTrie:
         """A new walk from the root."""
         return Walk(self)
 
-    def _any_text(self, template: str) -> _Template:
-        """Tokenise a template with a one-token word in the slot, and take that word out again."""
+    def _parts(self, template: str) -> TemplateParts:
         known = self.prompt.templates.get(template)
         if known is None:
-            known = self.prompt.templates[template] = self._probe(*template.split("{}", 1))
-        return _Template.of(known[0], None, known[1])
+            parts: list[tuple[int, ...] | str | None] = []
+            if "{}" in template:  # tokenised with a one-token word in the slot, which is then taken out again
+                before, after = self._probe(*template.split("{}", 1))
+                parts = [before, None, after]
+            else:
+                for i, piece in enumerate(re.split(r" *\{(\w+)\} *", template)):
+                    words = tuple(self.prompt.encode_words(piece, first=i == 0)) if piece and i % 2 == 0 else ()
+                    parts.append(words if i % 2 == 0 else piece)
+                parts.append((self.prompt.end_id,))
+            known = self.prompt.templates[template] = tuple(parts)
+        return known
 
     def _probe(self, before: str, after: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
         for token in np.flatnonzero(self.free)[::-1]:
@@ -205,19 +221,8 @@ class ActionTrie:
         if known is None:
             if len(self.prompt.texts) >= _REMEMBERED:
                 self.prompt.texts.clear()
-            known = self.prompt.texts[texts] = _Texts(self.prompt.encode_words(text) for text in texts)
+            known = self.prompt.texts[texts] = _Texts([self.prompt.encode_words(text) for text in texts])
         return known
-
-    def _named(self, template: str, trees: Mapping[str, _Texts]) -> _Template:
-        parts: list[tuple[int, ...] | _Texts | None] = []
-        for i, piece in enumerate(re.split(r" *\{(\w+)\} *", template)):
-            if i % 2 == 0:
-                parts.append(tuple(self.prompt.encode_words(piece, first=i == 0)) if piece else ())
-            elif piece in trees:
-                parts.append(trees[piece])
-            else:
-                raise ConfigError(f"the open action {template!r} needs texts for its slot {piece!r}")
-        return _Template.of(*parts, (self.prompt.end_id,))
 
 
 class Walk:

@@ -34,6 +34,9 @@ PROMPT_VERSION = 1
 STYLES = ("marks", "plain", "chat")
 OVERFLOWS = ("drop", "summary")
 
+TemplateParts = tuple[tuple[int, ...] | str | None, ...]
+"""An open action: tokens as they are, the name of a slot that one of some texts fills, None where any text goes."""
+
 _CACHE = 50_000  # texts whose ids are remembered
 _LATER = {"format": "action", "instructions": "", "overflow": "drop", "max_summary_tokens": 96}
 """Fields that came after version 1, and the values at which they change nothing: they do not enter its hash then."""
@@ -117,8 +120,9 @@ class PromptFormat:
         self.config = config = config or PromptConfig()
         self._ids: dict[str, list[int]] = {}
         self._openings: dict[str, list[int]] = {}
-        self.templates: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
-        """What decoding found out about open actions: template -> ids before and after its slot."""
+        self._words: dict[str, list[int]] = {}
+        self.templates: dict[str, TemplateParts] = {}
+        """What decoding made of open actions."""
         self.texts: dict[tuple[str, ...], Any] = {}
         """What it made of the texts for named slots."""
         self._pieces: ChatPieces | None = None
@@ -194,11 +198,16 @@ class PromptFormat:
         """
         if first:
             return self._answer(words)
-        before = self._answer("on")
-        ids = self._answer(f"on {words}")
-        if ids[: len(before)] != before:
-            raise ConfigError(f"this tokenizer joins words ({words!r}): use decoding 'free' or 'choice'")
-        return ids[len(before) :]
+        known = self._words.get(words)
+        if known is None:
+            before = self._answer("on")
+            ids = self._answer(f"on {words}")
+            if ids[: len(before)] != before:
+                raise ConfigError(f"this tokenizer joins words ({words!r}): use decoding 'free' or 'choice'")
+            if len(self._words) >= _CACHE:
+                self._words.clear()
+            known = self._words[words] = ids[len(before) :]
+        return known
 
     def _answer(self, action: str) -> list[int]:
         text = action_reply(action, self.config.format)

@@ -160,4 +160,4 @@ def test_allowed_tokens_of_named_slots_can_be_told_again(prompt, slot):
 def test_words_that_hang_together_are_refused(prompt, slot, monkeypatch):
     monkeypatch.setattr(prompt, "_encode", lambda text: [len(text)])
     with pytest.raises(ConfigError, match="joins words"):
-        prompt.encode_words("cup")
+        prompt.encode_words("kettle")
