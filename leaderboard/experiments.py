@@ -143,8 +143,8 @@ EXPERIMENTS = {
         ),
         _official("alfworld", num_envs=32, eval_every=3),
         _official("webshop", num_envs=32, eval_every=10),
-        # Each env is a JVM of its own, which spends its first ten seconds on compiling: more of them, or more tasks to
-        # evaluate on, take longer than learning. The recipe's tokens are for 100 traces; here are fifteen times as many.
+        # Each env is a JVM, which spends its first ten seconds on compiling: more of them, or more tasks to evaluate
+        # on, take longer than learning. The recipe's tokens are for 100 traces; here are fifteen times as many.
         _official("scienceworld", num_envs=4, eval_every=100, start_scale=16, eval_tasks=20),
     )
 }
