@@ -28,7 +28,7 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from leaderboard import stats
+from leaderboard import causes, stats
 from leaderboard.ablations import RECORDS, merge
 from leaderboard.agents import AgentSpec
 from leaderboard.benchmark import load_benchmark, restrict
@@ -462,6 +462,24 @@ def trials(results: Path, benchmark: str) -> str:
     return _grid(["what", "settings", "world", "tokens", "start", "after", "agreement, %", "commit"], cells)
 
 
+def ends(results: Path, benchmark: str, world: str) -> str:
+    """See `causes.ends`."""
+    return _grid(*causes.ends(_episodes(results, benchmark, world)))
+
+
+def shopping(results: Path, benchmark: str, world: str) -> str:
+    """See `causes.shopping`."""
+    return _grid(*causes.shopping(_episodes(results, benchmark, world)))
+
+
+def _episodes(results: Path, benchmark: str, world: str) -> causes.Rows:
+    names = [row.result.agent.name for row in _table(results, benchmark).rows]
+    return {
+        name: [r for r in read_episodes(episodes_path(results / benchmark / name)) if r.world == world]
+        for name in names
+    }
+
+
 def provenance(results: Path, benchmark: str) -> str:
     """Where the rows come from: benchmark, commits, machine."""
     table = _table(results, benchmark)
@@ -478,7 +496,8 @@ def provenance(results: Path, benchmark: str) -> str:
 
 
 FIGURES: dict[str, Callable[..., str]] = {
-    each.__name__: each for each in (rows, tests, agreement, alarms, time, trials, ablations, curves, provenance)
+    each.__name__: each
+    for each in (rows, tests, agreement, alarms, time, trials, ablations, curves, ends, shopping, provenance)
 }
 """Name -> what makes the figure, from the folder of results and the words after the name."""
 

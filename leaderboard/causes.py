@@ -1,0 +1,81 @@
+"""What stops learners, from the actions of published episodes: figures of docs/results.md."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from leaderboard.schema import EpisodeRecord
+
+__all__ = ["Rows", "Table", "ends", "shopping"]
+
+Rows = Mapping[str, Sequence[EpisodeRecord]]
+"""Row -> its episodes in one world."""
+Table = tuple[list[str], list[list[str]]]
+"""Header and cells."""
+
+_REASONS = ("solved", "failed", "step_limit")
+_PRODUCT = re.compile(r"click\[(b0[0-9a-z]{8})\]")  # as the published products are called
+_BUTTONS = frozenset(("back to search", "< prev", "next >", "description", "features", "reviews", "attributes"))
+_BUY = "click[buy now]"
+
+
+def ends(rows: Rows) -> Table:
+    """How the episodes of each row ended, in % of them; most solved first."""
+    shares = []
+    for row, episodes in rows.items():
+        found = [episode.end_reason for episode in episodes]
+        shares.append((row, [found.count(reason) / len(found) for reason in _REASONS]))
+    shares.sort(key=lambda item: -item[1][0])
+    return ["row", "solved, %", "failed, %", "step limit, %"], [[row, *_percent(parts)] for row, parts in shares]
+
+
+@dataclass(frozen=True, slots=True)
+class _Shopping:
+    """What was searched for first, which product was looked at last, what was clicked there, whether it was bought."""
+
+    query: str | None
+    product: str | None
+    options: frozenset[str]
+    bought: bool
+
+    @classmethod
+    def of(cls, episode: EpisodeRecord) -> _Shopping:
+        actions = () if episode.trace is None else episode.trace.actions
+        query = next((action for action in actions if action.startswith("search[")), None)
+        looked_at = [i for i, action in enumerate(actions) if _PRODUCT.fullmatch(action)]
+        rest = actions[looked_at[-1] + 1 :] if looked_at else []
+        clicked = {action[6:-1] for action in rest if action.startswith("click[") and action != _BUY}
+        product = actions[looked_at[-1]] if looked_at else None
+        return cls(query, product, frozenset(clicked - _BUTTONS), bool(actions) and actions[-1] == _BUY)
+
+
+def shopping(rows: Rows, expert: str = "expert") -> Table:
+    """Where learners part from the shopper (the row `expert`) on the same goals, in % of the episodes.
+
+    The search: the first has the same words. Its product: what is bought is what the shopper buys. Its options:
+    besides, what was clicked on that product's page is what the shopper clicks there.
+    """
+    model = {episode.task_id: _Shopping.of(episode) for episode in rows[expert]}
+    found = []
+    for row, episodes in rows.items():
+        if row == expert:
+            continue
+        pairs = [(_Shopping.of(episode), model[episode.task_id]) for episode in episodes]
+        product = [own.bought and own.product == shopper.product for own, shopper in pairs]
+        counts = [
+            [own.query == shopper.query for own, shopper in pairs],
+            [own.bought for own, _ in pairs],
+            product,
+            [same and own.options == shopper.options for same, (own, shopper) in zip(product, pairs, strict=True)],
+            [bool(episode.success) for episode in episodes],
+        ]
+        found.append((row, [sum(count) / len(pairs) for count in counts]))
+    found.sort(key=lambda item: -item[1][-1])
+    header = ["row", "searches as the shopper, %", "buys, %", "its product, %", "with its options, %", "success, %"]
+    return header, [[row, *_percent(shares)] for row, shares in found]
+
+
+def _percent(shares: Sequence[float]) -> list[str]:
+    return [f"{100 * share:.1f}" for share in shares]

@@ -1,0 +1,57 @@
+"""What stops learners, told from the actions of episodes."""
+
+from __future__ import annotations
+
+from leaderboard.causes import ends, shopping
+from leaderboard.schema import EpisodeRecord
+from stepagent_envs.traces import Step, Trace
+
+SEARCH, PRODUCT, BUY = "search[red mug large]", "click[b012345678]", "click[buy now]"
+SHOPPER = [SEARCH, "click[b087654321]", "click[< prev]", PRODUCT, "click[features]", "click[< prev]", "click[red]",
+           "click[large]", BUY]  # fmt: skip
+
+
+def episode(task, actions, end="solved"):
+    trace = Trace.model_construct(steps=[Step.model_construct(action=action) for action in actions])
+    return EpisodeRecord.model_construct(task_id=task, success=end == "solved", end_reason=end, trace=trace)
+
+
+def cells(table):
+    header, rows = table
+    return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+def test_how_episodes_ended():
+    rows = {
+        "lost": [episode("a", [], "step_limit"), episode("b", [], "failed")],
+        "half": [episode("a", []), episode("b", [], "step_limit")],
+    }
+    assert cells(ends(rows)) == [
+        {"row": "half", "solved, %": "50.0", "failed, %": "0.0", "step limit, %": "50.0"},
+        {"row": "lost", "solved, %": "0.0", "failed, %": "50.0", "step limit, %": "50.0"},
+    ]
+
+
+def test_where_a_learner_parts_from_the_shopper():
+    """Each episode goes one step further along the shopper's way than the one before."""
+    learner = [
+        ["search[mug]", "click[b055555555]", BUY],  # other words, another product
+        [SEARCH, "click[b055555555]", "click[red]", "click[large]", BUY],  # another product
+        [SEARCH, PRODUCT, "click[red]", "click[large]"],  # not bought
+        [SEARCH, PRODUCT, "click[red]", BUY],  # an option is missing
+        [SEARCH, PRODUCT, "click[large]", "click[description]", "click[< prev]", "click[red]", BUY],
+    ]
+    rows = {
+        "expert": [episode(str(task), SHOPPER) for task in range(len(learner))],
+        "learner": [episode(str(task), actions, "failed") for task, actions in enumerate(learner)],
+    }
+    assert cells(shopping(rows)) == [
+        {
+            "row": "learner",
+            "searches as the shopper, %": "80.0",
+            "buys, %": "80.0",
+            "its product, %": "40.0",
+            "with its options, %": "20.0",
+            "success, %": "0.0",
+        }
+    ]
