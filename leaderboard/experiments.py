@@ -106,11 +106,13 @@ def _everywhere(scale: int) -> dict[str, int]:
     return {f"StepAgent-{world}-v0": scale for world in ("ALFWorld", "ScienceWorld", "WebShop")}
 
 
-def _official(world: str, num_envs: int, eval_every: int, start_scale: int = 6, eval_tasks: int = 50) -> Experiment:
+def _official(
+    world: str, num_envs: int, eval_every: int, start_scale: int = 6, eval_tasks: int = 50, version: int = 1
+) -> Experiment:
     """All learners on a world's published tasks, on budgets of an hour or two on two cores."""
     return Experiment(
         f"results-{world}",
-        f"results-{world}-v1",
+        f"results-{world}-v{version}",
         (replace(_SFT, changes={"num_traces": None}), *_ALL[1:]),  # a recipe may make do with a part of them
         ("random", "expert") if world == "scienceworld" else ("random", "expert", "oracle"),  # it has no oracle
         limits={
@@ -145,7 +147,7 @@ EXPERIMENTS = {
         _official("webshop", num_envs=32, eval_every=10),
         # Each env is a JVM, which spends its first ten seconds on compiling: more of them, or more tasks to evaluate
         # on, take longer than learning. The recipe's tokens are for 100 traces; here are fifteen times as many.
-        _official("scienceworld", num_envs=4, eval_every=100, start_scale=16, eval_tasks=20),
+        _official("scienceworld", num_envs=4, eval_every=100, start_scale=16, eval_tasks=20, version=2),
     )
 }
 """Name -> experiment."""
