@@ -1,6 +1,6 @@
-"""CPU seconds of a young simulator, by when HotSpot's second compiler starts: `python docs/environments/scienceworld_compilers.py`.
+"""What the thresholds of HotSpot's second compiler cost: `python docs/environments/scienceworld_compilers.py`.
 
-Expert episodes of ETO's unseen variations, one environment, lists of templates; a new JVM for each line.
+CPU seconds of a young simulator. Expert episodes of ETO's unseen variations, one environment, lists of templates; a new JVM for each line.
 """
 
 from __future__ import annotations
