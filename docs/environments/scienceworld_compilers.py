@@ -1,6 +1,7 @@
 """What the thresholds of HotSpot's second compiler cost: `python docs/environments/scienceworld_compilers.py`.
 
-CPU seconds of a young simulator. Expert episodes of ETO's unseen variations, one environment, lists of templates; a new JVM for each line.
+CPU seconds of a young simulator: expert episodes of ETO's unseen variations, one environment, templates in `info`; a
+new JVM for each line.
 """
 
 from __future__ import annotations
