@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -22,13 +23,22 @@ _BUY = "click[buy now]"
 
 
 def ends(rows: Rows) -> Table:
-    """How the episodes of each row ended, in % of them; most solved first."""
-    shares = []
+    """How the episodes of each row ended, in % of them, and what most of the failed ones ended with; most solved first.
+
+    What they ended with is the verb of the last action, with its share of the failed episodes.
+    """
+    found = []
     for row, episodes in rows.items():
-        found = [episode.end_reason for episode in episodes]
-        shares.append((row, [found.count(reason) / len(found) for reason in _REASONS]))
-    shares.sort(key=lambda item: -item[1][0])
-    return ["row", "solved, %", "failed, %", "step limit, %"], [[row, *_percent(parts)] for row, parts in shares]
+        reasons = [episode.end_reason for episode in episodes]
+        shares = [reasons.count(reason) / len(reasons) for reason in _REASONS]
+        verbs = Counter(
+            re.split(r"[ \[]", _actions(e)[-1])[0] for e in episodes if e.end_reason == "failed" and _actions(e)
+        )
+        last = [f"{verb} ({100 * times / verbs.total():.0f} %)" for verb, times in verbs.most_common(1)] or [""]
+        found.append((row, shares, last))
+    found.sort(key=lambda item: -item[1][0])
+    header = ["row", "solved, %", "failed, %", "step limit, %", "failed with"]
+    return header, [[row, *_percent(shares), *last] for row, shares, last in found]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +52,7 @@ class _Shopping:
 
     @classmethod
     def of(cls, episode: EpisodeRecord) -> _Shopping:
-        actions = () if episode.trace is None else episode.trace.actions
+        actions = _actions(episode)
         query = next((action for action in actions if action.startswith("search[")), None)
         looked_at = [i for i, action in enumerate(actions) if _PRODUCT.fullmatch(action)]
         rest = actions[looked_at[-1] + 1 :] if looked_at else []
@@ -75,6 +85,10 @@ def shopping(rows: Rows, expert: str = "expert") -> Table:
     found.sort(key=lambda item: -item[1][-1])
     header = ["row", "searches as the shopper, %", "buys, %", "its product, %", "with its options, %", "success, %"]
     return header, [[row, *_percent(shares)] for row, shares in found]
+
+
+def _actions(episode: EpisodeRecord) -> Sequence[str]:
+    return () if episode.trace is None else episode.trace.actions
 
 
 def _percent(shares: Sequence[float]) -> list[str]:

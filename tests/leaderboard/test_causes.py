@@ -23,12 +23,19 @@ def cells(table):
 
 def test_how_episodes_ended():
     rows = {
-        "lost": [episode("a", [], "step_limit"), episode("b", [], "failed")],
-        "half": [episode("a", []), episode("b", [], "step_limit")],
+        "lost": [
+            episode("a", ["look", "wait"], "step_limit"),
+            *(
+                episode(str(i), ["look", action], "failed")
+                for i, action in enumerate(("focus on cup", "focus on pan", BUY))
+            ),
+        ],
+        "half": [episode("a", ["look"]), episode("b", ["look"], "step_limit")],
     }
+    names = ("row", "solved, %", "failed, %", "step limit, %", "failed with")
     assert cells(ends(rows)) == [
-        {"row": "half", "solved, %": "50.0", "failed, %": "0.0", "step limit, %": "50.0"},
-        {"row": "lost", "solved, %": "0.0", "failed, %": "50.0", "step limit, %": "50.0"},
+        dict(zip(names, ("half", "50.0", "0.0", "50.0", ""), strict=True)),
+        dict(zip(names, ("lost", "0.0", "75.0", "25.0", "focus (67 %)"), strict=True)),
     ]
 
 
