@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from leaderboard.schema import EpisodeRecord
 
-__all__ = ["Rows", "Table", "ends", "shopping"]
+__all__ = ["Rows", "Table", "outcomes", "shopping"]
 
 Rows = Mapping[str, Sequence[EpisodeRecord]]
 """Row -> its episodes in one world."""
@@ -22,7 +22,7 @@ _BUTTONS = frozenset(("back to search", "< prev", "next >", "description", "feat
 _BUY = "click[buy now]"
 
 
-def ends(rows: Rows) -> Table:
+def outcomes(rows: Rows) -> Table:
     """How the episodes of each row ended, in % of them, and what most of the failed ones ended with; most solved first.
 
     What they ended with is the verb of the last action, with its share of the failed episodes.

@@ -462,9 +462,9 @@ def trials(results: Path, benchmark: str) -> str:
     return _grid(["what", "settings", "world", "tokens", "start", "after", "agreement, %", "commit"], cells)
 
 
-def ends(results: Path, benchmark: str, world: str) -> str:
-    """See `causes.ends`."""
-    return _grid(*causes.ends(_episodes(results, benchmark, world)))
+def outcomes(results: Path, benchmark: str, world: str) -> str:
+    """See `causes.outcomes`."""
+    return _grid(*causes.outcomes(_episodes(results, benchmark, world)))
 
 
 def shopping(results: Path, benchmark: str, world: str) -> str:
@@ -497,7 +497,7 @@ def provenance(results: Path, benchmark: str) -> str:
 
 FIGURES: dict[str, Callable[..., str]] = {
     each.__name__: each
-    for each in (rows, tests, agreement, alarms, time, trials, ablations, curves, ends, shopping, provenance)
+    for each in (rows, tests, agreement, alarms, time, trials, ablations, curves, outcomes, shopping, provenance)
 }
 """Name -> what makes the figure, from the folder of results and the words after the name."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from leaderboard.causes import ends, shopping
+from leaderboard.causes import outcomes, shopping
 from leaderboard.schema import EpisodeRecord
 from stepagent_envs.traces import Step, Trace
 
@@ -33,7 +33,7 @@ def test_how_episodes_ended():
         "half": [episode("a", ["look"]), episode("b", ["look"], "step_limit")],
     }
     names = ("row", "solved, %", "failed, %", "step limit, %", "failed with")
-    assert cells(ends(rows)) == [
+    assert cells(outcomes(rows)) == [
         dict(zip(names, ("half", "50.0", "0.0", "50.0", ""), strict=True)),
         dict(zip(names, ("lost", "0.0", "75.0", "25.0", "focus (67 %)"), strict=True)),
     ]
