@@ -31,9 +31,8 @@ def outcomes(rows: Rows) -> Table:
     for row, episodes in rows.items():
         reasons = [episode.end_reason for episode in episodes]
         shares = [reasons.count(reason) / len(reasons) for reason in _REASONS]
-        verbs = Counter(
-            re.split(r"[ \[]", _actions(e)[-1])[0] for e in episodes if e.end_reason == "failed" and _actions(e)
-        )
+        failed = [_actions(episode) for episode in episodes if episode.end_reason == "failed"]
+        verbs = Counter(re.split(r"[ \[]", actions[-1])[0] for actions in failed if actions)
         last = [f"{verb} ({100 * times / verbs.total():.0f} %)" for verb, times in verbs.most_common(1)] or [""]
         found.append((row, shares, last))
     found.sort(key=lambda item: -item[1][0])
