@@ -17,7 +17,7 @@ Table = tuple[list[str], list[list[str]]]
 """Header and cells."""
 
 _REASONS = ("solved", "failed", "step_limit")
-_PRODUCT = re.compile(r"click\[(b0[0-9a-z]{8})\]")  # as the published products are called
+_PRODUCT = re.compile(r"click\[b0[0-9a-z]{8}\]")  # as the published products are called
 _BUTTONS = frozenset(("back to search", "< prev", "next >", "description", "features", "reviews", "attributes"))
 _BUY = "click[buy now]"
 

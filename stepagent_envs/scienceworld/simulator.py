@@ -46,7 +46,8 @@ JVM_FLAGS: tuple[str, ...] = (
     "-Xms16m",
     "-XX:-UsePerfData",
     # Four times HotSpot's own thresholds for its second compiler: what an environment needs in its first hundred
-    # episodes is then a fifth less work, since less is compiled that is soon compiled again.
+    # episodes is then a fifth less work, since less is compiled that is soon compiled again
+    # (docs/environments/scienceworld_compilers.py measures it).
     "-XX:Tier4InvocationThreshold=20000",
     "-XX:Tier4MinInvocationThreshold=2400",
     "-XX:Tier4CompileThreshold=60000",
