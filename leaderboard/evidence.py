@@ -32,10 +32,9 @@ from leaderboard import causes, stats
 from leaderboard.ablations import RECORDS, merge
 from leaderboard.agents import AgentSpec
 from leaderboard.benchmark import load_benchmark, restrict
-from leaderboard.board import Table
+from leaderboard.board import Entry, Table, build_board, find_results, read_entry
 from leaderboard.errors import StoreError
 from leaderboard.experiments import START, experiment
-from leaderboard.report import board_of
 from leaderboard.runner import RunOptions, run_benchmark
 from leaderboard.schema import EpisodeRecord
 from leaderboard.store import PACKED, episodes_path, pack, read_episodes, read_result
@@ -75,8 +74,8 @@ def publish(name: str, out: Path, to: Path = RESULTS, rows: Sequence[str] = (), 
     Raises:
         StoreError: a row is not there or not complete.
     """
-    _table.cache_clear()
-    _by_seed.cache_clear()
+    for known in (_entries, _table, _by_seed):
+        known.cache_clear()
     plan = experiment(name)
     names = list(rows) or [*plan.agents, *(learner.row for learner in plan.learners), *plan.borrowed]
     target = to / plan.benchmark
@@ -222,16 +221,21 @@ def fill(text: str, results: Path = RESULTS) -> str:
 
 
 @cache
+def _entries(results: Path, benchmark: str) -> list[Entry]:
+    return [read_entry(folder) for folder in find_results([results / benchmark])]
+
+
+@cache
 def _table(results: Path, benchmark: str) -> Table:
-    board, _ = board_of([results / benchmark])
-    return board.tables[0]
+    return build_board(_entries(results, benchmark)).tables[0]
 
 
 @cache
 def _by_seed(results: Path, benchmark: str, row: str) -> dict[str, dict[str, Any]]:
     """World -> "success" and "score", shape (run seeds, tasks) each, in one order for all rows; means over repeats."""
     found: dict[str, dict[int, dict[str, list[tuple[float, float]]]]] = {}
-    for record in read_episodes(episodes_path(results / benchmark / row)):
+    (entry,) = (entry for entry in _entries(results, benchmark) if entry.result.agent.name == row)
+    for record in entry.records or ():
         tasks = found.setdefault(record.world, {}).setdefault(record.run_seed, {})
         tasks.setdefault(record.task_id, []).append((float(record.success or 0), float(record.score or 0)))
     reached = {}
