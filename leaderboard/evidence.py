@@ -424,7 +424,7 @@ def ablations(results: Path, benchmark: str, study: str) -> str:
 def curves(results: Path, benchmark: str, world: str, against: str = "minutes") -> str:
     """What each row reached on the dev split while it learned (in %), after what it cost; means over the seeds.
 
-    Success, or score where no row had any success. The cost is a field of `CurvePoint`.
+    Success, or score where no row had any success. The cost is a field of `CurvePoint`; rows without any are left out.
     """
     trainings = [
         (row.result.agent.name, curve.points)
@@ -442,6 +442,8 @@ def curves(results: Path, benchmark: str, world: str, against: str = "minutes") 
     cells = []
     for name, places in found.items():
         whole = [values for _, values in sorted(places.items())]
+        if not any(cost for values in whole for cost, _ in values):
+            continue
         means = [tuple(map(statistics.fmean, zip(*values, strict=True))) for values in whole]
         digits = 1 if against == "minutes" else 0
         cells.append([name, "; ".join(f"{100 * reached:.0f} after {cost:,.{digits}f}" for cost, reached in means)])

@@ -157,6 +157,10 @@ def test_curves_are_shown_against_each_cost(results, monkeypatch):
     by_steps = evidence.curves(results, "toy-v1", "toy", "env_steps")
     assert "success on dev, %, after env steps" in by_steps and "10 after 0; 25 after 1,000" in by_steps
     assert "25 after 40 |" in evidence.curves(results, "toy-v1", "toy", "questions")
+    assert "stepagent" not in evidence.curves(results, "toy-v1", "toy", "tokens")  # says nothing of them
+    for of_seed in points.values():
+        of_seed[1].questions = 0
+    assert "stepagent" not in evidence.curves(results, "toy-v1", "toy", "questions")  # asked for nothing
     for of_seed in points.values():
         for point in of_seed:
             point.success = 0.0
