@@ -387,8 +387,9 @@ def ablations(results: Path, benchmark: str, study: str) -> str:
     for record in _read(results / benchmark / RECORDS):
         if record["study"] == study:
             found.setdefault((record["world"], record["algorithm"], record["variant"]), []).append(record)
+    groups = list(dict.fromkeys(key[:2] for key in found))  # a learner's variants stand together, however they came
     cells = []
-    for (world, algorithm, variant), runs in found.items():
+    for (world, algorithm, variant), runs in sorted(found.items(), key=lambda item: groups.index(item[0][:2])):
         success = statistics.fmean(run["success"] for run in runs)
         low, high = score_interval(success, runs[0]["tasks"], NormalDist().inv_cdf(0.975))
         agreed = [run["agreement"] for run in runs if run["agreement"]]
