@@ -33,6 +33,7 @@ from leaderboard.ablations import RECORDS, merge
 from leaderboard.agents import AgentSpec
 from leaderboard.benchmark import load_benchmark, restrict
 from leaderboard.board import Entry, Table, build_board, find_results, read_entry
+from leaderboard.curves import METRICS, read_curve
 from leaderboard.errors import StoreError
 from leaderboard.experiments import START, experiment
 from leaderboard.runner import RunOptions, run_benchmark
@@ -98,7 +99,7 @@ def publish(name: str, out: Path, to: Path = RESULTS, rows: Sequence[str] = (), 
         for learner in plan.learners
         if learner.row in names
         for seed, world in _checkpoints(out / plan.name / learner.row)
-        if (path := world / "training" / "metrics.jsonl").is_file()
+        if (path := world / "training" / METRICS).is_file()
     ]
     first = load_benchmark(plan.benchmark).seeds[0] if keep else None
     for learner in plan.learners:
@@ -170,7 +171,7 @@ def _checkpoints(folder: Path) -> Iterable[tuple[int, Path]]:
 
 def training_record(folder: Path, row: str, seed: int, world: str) -> dict[str, Any]:
     """What a training cost and what it noted of itself, from its `metrics.jsonl`: the submitter's word."""
-    metrics = _read(folder / "metrics.jsonl")
+    metrics = _read(folder / METRICS)
     rounds = [record for record in metrics if record.get("kind") in ("round", "train")]
     last = rounds[-1] if rounds else {}
     traced = sum(record["steps"] for record in metrics if record.get("kind") == "data")
@@ -451,6 +452,26 @@ def curves(results: Path, benchmark: str, world: str, against: str = "minutes") 
     return _grid(["row", f"{what} on dev, %, after {against.replace('_', ' ')}"], cells)
 
 
+def evaluations(results: Path, benchmark: str, training: str) -> str:
+    """What one training whose metrics are kept, in a folder below the benchmark's, reached on the dev split by when.
+
+    Raises:
+        StoreError: there are none.
+    """
+    path = results / benchmark / training / METRICS
+    if not path.is_file() or not (points := read_curve(path)):
+        raise StoreError(f"{path}: no evaluations; a training keeps its {METRICS} beside its checkpoint")
+    cells = [
+        [
+            "–" if point.tokens is None else f"{point.tokens / 1e6:.1f}",
+            number(point.minutes, 1),
+            *("–" if value is None else f"{100 * value:.1f}" for value in (point.success, point.score)),
+        ]
+        for point in points
+    ]
+    return _grid(["tokens, M", "minutes", "success, %", "score"], cells)
+
+
 def trials(results: Path, benchmark: str) -> str:
     """Single trainings that were made to look for a cause, judged on the dev split (success, %)."""
     cells = [
@@ -504,7 +525,20 @@ def provenance(results: Path, benchmark: str) -> str:
 
 FIGURES: dict[str, Callable[..., str]] = {
     each.__name__: each
-    for each in (rows, tests, agreement, alarms, time, trials, ablations, curves, outcomes, shopping, provenance)
+    for each in (
+        rows,
+        tests,
+        agreement,
+        alarms,
+        time,
+        trials,
+        ablations,
+        curves,
+        evaluations,
+        outcomes,
+        shopping,
+        provenance,
+    )
 }
 """Name -> what makes the figure, from the folder of results and the words after the name."""
 

@@ -167,6 +167,21 @@ def test_curves_are_shown_against_each_cost(results, monkeypatch):
     assert "score on dev" in (scores := evidence.curves(results, "toy-v1", "toy")) and "50 after 1.3" in scores
 
 
+def test_the_evaluations_of_a_kept_training_are_shown(results):
+    folder = results / "toy-v1" / "checkpoints" / "long"
+    folder.mkdir(parents=True)
+    lines = [
+        {"kind": "eval", "step": 0, "tokens": 0, "train_seconds": 0.0, "success": 0.0, "score": 0.125},
+        {"kind": "round", "step": 20, "tokens": 900_000},
+        {"kind": "eval", "step": 40, "tokens": 1_840_000, "train_seconds": 90.0, "success": 0.25, "score": 0.5},
+    ]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    shown = evidence.evaluations(results, "toy-v1", "checkpoints/long").splitlines()
+    assert shown[2:] == ["| 0.0 | 0.0 | 0.0 | 12.5 |", "| 1.8 | 1.5 | 25.0 | 50.0 |"]
+    with pytest.raises(StoreError, match="no evaluations"):
+        evidence.evaluations(results, "toy-v1", "checkpoints/other")
+
+
 def test_an_unknown_figure_is_named():
     with pytest.raises(StoreError, match="did you mean 'rows'"):
         evidence.fill("<!-- row toy-v1 toy -->\n<!-- end -->\n")
