@@ -14,7 +14,7 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from baselines.recipes import RECIPES
-from leaderboard import ablations, evidence, experiments
+from leaderboard import ablations, evidence, experiments, figures
 from leaderboard.agents import AgentSpec
 from leaderboard.benchmark import load_benchmark
 from leaderboard.board import find_results
@@ -120,7 +120,7 @@ def test_kept_checkpoints_are_played_again_each_on_its_own_seed(judge, tmp_path,
 
 def test_figures_are_those_of_the_results(results, monkeypatch):
     page = "# Page\n\n<!-- rows toy-v1 toy -->\nold\n<!-- end -->\nprose 12\n<!-- agreement toy-v1 -->\n<!-- end -->\n"
-    filled = evidence.fill(page, results)
+    filled = figures.fill(page, results)
     assert "old" not in filled and "prose 12" in filled
     for name in ("random", "expert", "stepagent"):
         world = read_result(results / "toy-v1" / name).worlds[0]
@@ -128,16 +128,16 @@ def test_figures_are_those_of_the_results(results, monkeypatch):
         assert estimate(world.success) in line and estimate(world.score) in line
     assert "| 120 | 30 | 2k | 20 | 1.0 |" in filled, "env steps, questions, tokens, updates and minutes of the training"
     assert "| toy | stepagent | 2 | 30.0 | 40.0 | 1 of 2 |" in filled
-    assert evidence.fill(filled, results) == filled
-    tests = evidence.fill("<!-- tests toy-v1 toy -->\n<!-- end -->\n", results)
+    assert figures.fill(filled, results) == filled
+    tests = figures.fill("<!-- tests toy-v1 toy -->\n<!-- end -->\n", results)
     assert "stepagent" not in tests, "no row to test against"
-    monkeypatch.setattr(evidence, "AGAINST", ("expert",))
-    line = evidence.tests(results, "toy-v1", "toy").splitlines()[-1]
-    scores = [evidence._by_seed(results, "toy-v1", name)["toy"]["score"] for name in ("stepagent", "expert")]
+    monkeypatch.setattr(figures, "AGAINST", ("expert",))
+    line = figures.tests(results, "toy-v1", "toy").splitlines()[-1]
+    scores = [figures._by_seed(results, "toy-v1", name)["toy"]["score"] for name in ("stepagent", "expert")]
     by_seed = ", ".join(f"{100 * value:+.0f}" for value in (scores[0] - scores[1]).mean(axis=1))
     assert line.startswith("| stepagent | expert † |") and f"| {by_seed} |" in line and line.endswith("| worse |")
-    assert "| stepagent | 0.20 (20 %) | 0.80 | 0.05 | 10 | 42 |" in evidence.time(results, "toy-v1", "toy")
-    assert "1 of 2" not in evidence.alarms(results, "toy-v1") and "2 of 2" in evidence.alarms(results, "toy-v1")
+    assert "| stepagent | 0.20 (20 %) | 0.80 | 0.05 | 10 | 42 |" in figures.time(results, "toy-v1", "toy")
+    assert "1 of 2" not in figures.alarms(results, "toy-v1") and "2 of 2" in figures.alarms(results, "toy-v1")
 
 
 def test_curves_are_shown_against_each_cost(results, monkeypatch):
@@ -149,22 +149,22 @@ def test_curves_are_shown_against_each_cost(results, monkeypatch):
         ]
         for seed in (0, 1)
     }
-    table = evidence._table(results, "toy-v1")
+    table = figures._table(results, "toy-v1")
     (row,) = (row for row in table.rows if row.result.agent.name == "stepagent")
     trained = [Curve(world="toy", run_seed=seed, points=of_seed) for seed, of_seed in points.items()]
     monkeypatch.setattr(row.result.agent, "training", trained)
-    assert "| stepagent | 10 after 0.1; 25 after 1.3 |" in evidence.curves(results, "toy-v1", "toy")
-    by_steps = evidence.curves(results, "toy-v1", "toy", "env_steps")
+    assert "| stepagent | 10 after 0.1; 25 after 1.3 |" in figures.curves(results, "toy-v1", "toy")
+    by_steps = figures.curves(results, "toy-v1", "toy", "env_steps")
     assert "success on dev, %, after env steps" in by_steps and "10 after 0; 25 after 1,000" in by_steps
-    assert "25 after 40 |" in evidence.curves(results, "toy-v1", "toy", "questions")
-    assert "stepagent" not in evidence.curves(results, "toy-v1", "toy", "tokens")  # says nothing of them
+    assert "25 after 40 |" in figures.curves(results, "toy-v1", "toy", "questions")
+    assert "stepagent" not in figures.curves(results, "toy-v1", "toy", "tokens")  # says nothing of them
     for of_seed in points.values():
         of_seed[1].questions = 0
-    assert "stepagent" not in evidence.curves(results, "toy-v1", "toy", "questions")  # asked for nothing
+    assert "stepagent" not in figures.curves(results, "toy-v1", "toy", "questions")  # asked for nothing
     for of_seed in points.values():
         for point in of_seed:
             point.success = 0.0
-    assert "score on dev" in (scores := evidence.curves(results, "toy-v1", "toy")) and "50 after 1.3" in scores
+    assert "score on dev" in (scores := figures.curves(results, "toy-v1", "toy")) and "50 after 1.3" in scores
 
 
 def test_the_evaluations_of_a_kept_training_are_shown(results):
@@ -176,21 +176,21 @@ def test_the_evaluations_of_a_kept_training_are_shown(results):
         {"kind": "eval", "step": 40, "tokens": 1_840_000, "train_seconds": 90.0, "success": 0.25, "score": 0.5},
     ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    shown = evidence.evaluations(results, "toy-v1", "checkpoints/long").splitlines()
+    shown = figures.evaluations(results, "toy-v1", "checkpoints/long").splitlines()
     assert shown[2:] == ["| 0.0 | 0.0 | 0.0 | 12.5 |", "| 1.8 | 1.5 | 25.0 | 50.0 |"]
     with pytest.raises(StoreError, match="no evaluations"):
-        evidence.evaluations(results, "toy-v1", "checkpoints/other")
+        figures.evaluations(results, "toy-v1", "checkpoints/other")
 
 
 def test_an_unknown_figure_is_named():
     with pytest.raises(StoreError, match="did you mean 'rows'"):
-        evidence.fill("<!-- row toy-v1 toy -->\n<!-- end -->\n")
+        figures.fill("<!-- row toy-v1 toy -->\n<!-- end -->\n")
 
 
 def test_the_results_page_shows_what_the_results_give():
     text = evidence.PAGE.read_text(encoding="utf-8")
     assert "<!-- rows results-quick-v1 alfworld -->" in text
-    assert evidence.fill(text) == text, "run `python -m leaderboard.evidence figures`"
+    assert figures.fill(text) == text, "run `python -m leaderboard.evidence figures`"
 
 
 def test_every_learner_is_tuned_with_the_same_effort(tmp_path):
@@ -248,7 +248,7 @@ def test_a_study_is_shown_by_variant(tmp_path):
         {**base, "study": "other", "variant": "z", "seed": 0, "success": 1.0, "agreement": []},
     ]
     (folder / "ablations.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    table = evidence.ablations(tmp_path, "toy-v1", "s")
+    table = figures.ablations(tmp_path, "toy-v1", "s")
     assert "| toy | a | x | 1.0e-03 | 10.0 | 30.0 [21.9, 39.6] | 20, 40 | 2 | – | 30.0 → 60.0 |" in table
     assert "| y | 1.0e-03 | 10.0 | 100.0 [96.3, 100.0] | 100 |" in table and "| z |" not in table
 
