@@ -99,6 +99,15 @@ def test_learners_that_start_alike_get_equal_budgets(tmp_path):
             assert getattr(job.config, name, 0) == 3 * getattr(recipe, name, 0)
 
 
+def test_a_change_to_a_part_of_the_settings_leaves_its_other_fields(tmp_path):
+    start = dataclasses.replace(experiment("quick").learners[0], changes={"num_traces": 7, "prompt": {"window": 900}})
+    plan = dataclasses.replace(experiment("quick"), learners=(start,))
+    for job in jobs(plan, load_benchmark("quick-v1"), tmp_path):
+        recipe = recipes.RECIPES["sft", job.section.env_id]
+        assert job.config.num_traces == 7
+        assert job.config.prompt == dataclasses.replace(recipe.prompt, window=900)
+
+
 def test_an_unknown_experiment_is_named():
     with pytest.raises(StepAgentError, match="did you mean 'quick'"):
         experiment("quik")
