@@ -152,7 +152,7 @@ EXPERIMENTS = {
             rounds=2,
         ),
         _official("alfworld", num_envs=32, eval_every=3),
-        # With the recipe's sight and tokens the start buys rightly for one goal in five, for want of copied options.
+        # With the recipe's sight and tokens the start has only half learned to copy the options of a goal.
         _official(
             "webshop",
             num_envs=32,
