@@ -111,6 +111,7 @@ def _official(
     num_envs: int,
     eval_every: int,
     start_scale: int = 6,
+    eval_split: str = "dev",
     eval_tasks: int = 50,
     version: int = 1,
     max_tokens: int = 150_000,
@@ -128,6 +129,7 @@ def _official(
             "max_env_steps": 20_000,
             "max_minutes": None,
             "eval_every": eval_every,
+            "eval_split": eval_split,
             "eval_tasks": eval_tasks,
             "num_envs": num_envs,
         },
@@ -158,6 +160,7 @@ EXPERIMENTS = {
             num_envs=32,
             eval_every=10,
             start_scale=30,
+            eval_split="published_dev",  # our own splits and the published ones cut the same goals in two ways
             max_tokens=400_000,
             start_changes={
                 "prompt": {"max_observation_tokens": 384, "window": 1536},
@@ -166,7 +169,15 @@ EXPERIMENTS = {
         ),
         # Each env is a JVM, which spends its first ten seconds on compiling: more of them, or more tasks to evaluate
         # on, take longer than learning. The recipe's tokens are for 100 traces; here are fifteen times as many.
-        _official("scienceworld", num_envs=4, eval_every=100, start_scale=16, eval_tasks=20, version=2),
+        _official(
+            "scienceworld",
+            num_envs=4,
+            eval_every=100,
+            start_scale=16,
+            eval_split="eto_dev",
+            eval_tasks=32,
+            version=2,
+        ),
     )
 }
 """Name -> experiment."""

@@ -35,7 +35,8 @@ VERSION = "1.2.3"
 OWN_SPLITS = ("train", "dev", "test")
 OFFICIAL_SPLITS = tuple(f"official_{split}" for split in OWN_SPLITS)
 _ETO_SPLITS = ("eto_train", "eto_seen", "eto_unseen")
-SPLITS = (*OWN_SPLITS, *OFFICIAL_SPLITS, *_ETO_SPLITS)
+_ETO_DEV = "eto_dev"
+SPLITS = (*OWN_SPLITS, *OFFICIAL_SPLITS, *_ETO_SPLITS, _ETO_DEV)
 """Names of the splits; `all` besides."""
 DEFAULT_LIMIT = 100
 """The published wrapper's step limit. Our own splits hold only what a shipped path solves within it."""
@@ -86,9 +87,24 @@ def official_split() -> dict[tuple[str, int], str]:
     return {pair: split for split in OWN_SPLITS for pair in _listed(f"official_{split}")}
 
 
+def _eto_dev(each: int = 10) -> tuple[tuple[str, int], ...]:
+    """Up to `each` variations of each of ETO's tasks that its lists leave; of official_dev where it has enough.
+
+    A first one of each task comes first, then a second one of each, so that any beginning is spread over the tasks.
+    """
+    taken = {pair for split in _ETO_SPLITS for pair in pairs(split)}
+    found = []
+    for name in eto_limits():
+        left = [pair for split in ("dev", "train") for pair in pairs(f"official_{split}") if pair not in taken]
+        found.extend(list(enumerate(pair for pair in left if pair[0] == name))[:each])
+    return tuple(pair for _, pair in sorted(found))
+
+
 @functools.cache
 def pairs(split: str) -> tuple[tuple[str, int], ...]:
-    """The (task, variation) pairs of a split, sorted; `KeyError` for an unknown one."""
+    """The (task, variation) pairs of a split, sorted but for `eto_dev`; `KeyError` for an unknown one."""
+    if split == _ETO_DEV:
+        return _eto_dev()
     if split == "all":
         return tuple(sorted(official_split()))
     if split not in SPLITS:

@@ -139,11 +139,11 @@ class ScienceWorldEnv(TextEnv):
         return catalogue.SPLITS
 
     def tasks(self, split: str) -> TaskSet:
-        """The tasks of a split, sorted by task and variation.
+        """The tasks of a split, sorted by task and variation (`eto_dev`: variation by variation).
 
         `official_train`, `official_dev`, `official_test` are the simulator's own variations; `train`, `dev`, `test`
         frozen subsets of them that a shipped gold path solves in 100 steps (with the simplification "easy");
-        `eto_train`, `eto_seen`, `eto_unseen` are ETO's lists.
+        `eto_train`, `eto_seen`, `eto_unseen` are ETO's lists, `eto_dev` some of what these leave, to tune on.
         """
         return _task_set(_data_set(self.simplification), split)
 

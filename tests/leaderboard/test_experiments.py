@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import gymnasium
 import pytest
 
 pytest.importorskip("torch")
@@ -26,6 +27,7 @@ from leaderboard.benchmark import load_benchmark, restrict
 from leaderboard.experiments import EXPERIMENTS, Experiment, experiment, jobs, judge_all
 from leaderboard.runner import RunOptions, run_benchmark
 from leaderboard.store import read_result
+from stepagent_envs.data import import_data
 from stepagent_envs.errors import StepAgentError
 
 
@@ -97,6 +99,22 @@ def test_learners_that_start_alike_get_equal_budgets(tmp_path):
         assert budget == ((scale * recipe.max_tokens, None) if job.init is None else (5000, 700))
         for name in ("cycles", "iterations"):
             assert getattr(job.config, name, 0) == 3 * getattr(recipe, name, 0)
+
+
+# ALFWorld's official data cut their dev games from their own train folder, and take most of a minute to import.
+@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name != "results-alfworld"])
+def test_no_learner_looks_at_a_task_that_it_is_judged_on(name, tmp_path, request, monkeypatch):
+    plan = experiment(name)
+    benchmark = load_benchmark(plan.benchmark)
+    judged = {task for section in benchmark.worlds for task in section.tasks}
+    for job in jobs(dataclasses.replace(plan, learners=plan.learners[1:2]), benchmark, tmp_path):
+        if job.section.settings.get("data") == "official":
+            monkeypatch.setenv("STEPAGENT_HOME", str(tmp_path))
+            world = job.section.world.partition("-")[0]
+            import_data(world, request.getfixturevalue("shared") / "data" / world)
+        env = gymnasium.make(job.section.env_id, **job.section.settings, disable_env_checker=True)
+        looked_at = env.unwrapped.tasks(job.config.eval_split).ids[: job.config.eval_tasks]
+        assert len(looked_at) == job.config.eval_tasks and not judged & set(looked_at)
 
 
 def test_a_change_to_a_part_of_the_settings_leaves_its_other_fields(tmp_path):

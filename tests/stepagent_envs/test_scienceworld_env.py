@@ -242,6 +242,14 @@ def test_gold_paths_reach_their_stated_score(env: ScienceWorldEnv) -> None:
     longer.close()
 
 
+def test_what_is_tuned_on_for_etos_lists_is_in_none_of_them(env: ScienceWorldEnv) -> None:
+    tasks = env.tasks("eto_dev")
+    for split in ("eto_train", "eto_seen", "eto_unseen", "official_test"):
+        assert not set(tasks.ids) & set(env.tasks(split).ids)
+    types = [task.type for task in tasks[:15]]
+    assert len(set(types)) == 15 and {task.type for task in env.tasks("eto_unseen")} >= set(types), "a spread beginning"
+
+
 def test_our_splits_are_solved_by_the_expert(env: ScienceWorldEnv) -> None:
     paths = catalogue.gold_paths()
     for split, frozen in FROZEN.items():
