@@ -233,6 +233,7 @@ def _traces_build(
     data: str = "builtin",
     expert: str | None = None,
     limit: int | None = None,
+    min_steps: int = 0,
     admissible: bool = False,
     keep_failures: bool = False,
 ) -> None:
@@ -245,6 +246,7 @@ def _traces_build(
         data: `builtin`, `official` or a path.
         expert: which expert (default: the world's first).
         limit: only the first so many tasks.
+        min_steps: keep only episodes of at least so many steps, which are rare and what an imitator learns last.
         admissible: note the admissible actions of each step too.
         keep_failures: keep the episodes that the expert did not solve.
     """
@@ -258,7 +260,7 @@ def _traces_build(
             for task_id in bar.track(tasks.ids, description="recording"):
                 trace = env.expert_trace(expert, task_id)
                 failures += not trace.success
-                if trace.success or keep_failures:
+                if (trace.success or keep_failures) and len(trace.steps) >= min_steps:
                     yield trace
 
     count = write_traces(out, record())

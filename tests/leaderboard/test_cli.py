@@ -9,6 +9,7 @@ import pytest
 
 from leaderboard.cli import GROUPS, call, main
 from leaderboard.store import read_result
+from stepagent_envs.traces import read_traces
 
 
 def test_help_names_every_group(capsys):
@@ -49,6 +50,18 @@ def test_errors_are_one_line(capsys, toy_toml, tmp_path):
         assert main(args) == 2, args
         error = capsys.readouterr().err
         assert words in error and error.count("\n") == 1, (args, error)
+
+
+def test_traces_are_built_of_the_episodes_that_were_asked_for(capsys, tmp_path):
+    every, long = tmp_path / "every.jsonl", tmp_path / "long.jsonl"
+    build = ["traces", "build", "alfworld", "--split", "extra:40"]
+    assert main([*build, str(every)]) == 0
+    assert main([*build, str(long), "--min-steps", "12"]) == 0
+    assert "40 traces" in capsys.readouterr().out
+    traces = list(read_traces(every))
+    wanted = [trace for trace in traces if len(trace.steps) >= 12]
+    assert 0 < len(wanted) < len(traces) and list(read_traces(long)) == wanted
+    assert main(["traces", "check", str(long)]) == 0
 
 
 def test_run_report_verify_compare(capsys, toy_toml, tmp_path):
