@@ -6,10 +6,11 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from leaderboard.schema import EpisodeRecord
 
-__all__ = ["Rows", "Table", "outcomes", "shopping"]
+__all__ = ["Rows", "Table", "outcomes", "shopping", "task_types"]
 
 Rows = Mapping[str, Sequence[EpisodeRecord]]
 """Row -> its episodes in one world."""
@@ -38,6 +39,23 @@ def outcomes(rows: Rows) -> Table:
     found.sort(key=lambda item: -item[1][0])
     header = ["row", "solved, %", "failed, %", "step limit, %", "failed with"]
     return header, [[row, *_percent(shares), *last] for row, shares, last in found]
+
+
+def task_types(rows: Rows, learned_from: Mapping[str, int]) -> Table:
+    """Mean score × 100 of each row by task type, those with the most training tasks first.
+
+    Args:
+        rows: as they stand in the header; the first one's episodes count the tasks.
+        learned_from: task type -> number of its training tasks.
+    """
+    types = {episode.task_type for episodes in rows.values() for episode in episodes}
+    cells = []
+    for name in sorted(types, key=lambda name: (-learned_from.get(name, 0), name)):
+        of_type = [[episode for episode in episodes if episode.task_type == name] for episodes in rows.values()]
+        scores = [f"{100 * fmean(e.score or 0.0 for e in episodes):.1f}" if episodes else "–" for episodes in of_type]
+        tasks = len({episode.task_id for episode in of_type[0]})
+        cells.append([name, str(learned_from.get(name, 0)), str(tasks), *scores])
+    return ["task", "training tasks", "judged", *rows], cells
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import statistics
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
@@ -26,6 +27,7 @@ from leaderboard.store import episodes_path, read_episodes
 from leaderboard.tables import detail_cells, label, number
 from stepagent_envs.errors import did_you_mean
 from stepagent_envs.intervals import score_interval
+from stepagent_envs.scienceworld import catalogue
 
 __all__ = ["FIGURES", "RESULTS", "TRAININGS", "fill", "forget", "read_records"]
 
@@ -343,11 +345,17 @@ def shopping(results: Path, benchmark: str, world: str) -> str:
     return _grid(*causes.shopping(_episodes(results, benchmark, world)))
 
 
-def _episodes(results: Path, benchmark: str, world: str) -> causes.Rows:
-    names = [row.result.agent.name for row in _table(results, benchmark).rows]
+def task_types(results: Path, benchmark: str, world: str, split: str, *names: str) -> str:
+    """See `causes.task_types`; ScienceWorld's rows of these names, which learned from this split."""
+    learned_from = Counter(name for name, _ in catalogue.pairs(split))
+    return _grid(*causes.task_types(_episodes(results, benchmark, world, names), learned_from))
+
+
+def _episodes(results: Path, benchmark: str, world: str, names: Sequence[str] = ()) -> causes.Rows:
+    """The episodes of these rows; () for all."""
     return {
         name: [r for r in read_episodes(episodes_path(results / benchmark / name)) if r.world == world]
-        for name in names
+        for name in names or [row.result.agent.name for row in _table(results, benchmark).rows]
     }
 
 
@@ -380,6 +388,7 @@ FIGURES: dict[str, Callable[..., str]] = {
         evaluations,
         outcomes,
         shopping,
+        task_types,
         provenance,
     )
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from leaderboard.causes import outcomes, shopping
+from leaderboard.causes import outcomes, shopping, task_types
 from leaderboard.schema import EpisodeRecord
 from stepagent_envs.traces import Step, Trace
 
@@ -61,4 +61,20 @@ def test_where_a_learner_parts_from_the_shopper():
             "with its options, %": "20.0",
             "success, %": "0.0",
         }
+    ]
+
+
+def test_scores_by_task_type():
+    def scored(task, kind, score):
+        return EpisodeRecord.model_construct(task_id=task, task_type=kind, score=score)
+
+    rows = {
+        "weak": [scored("a", "boil", 0.0), scored("a", "boil", 0.5), scored("b", "find", 1.0)],
+        "strong": [scored("a", "boil", 0.75), scored("c", "wire", 1.0)],
+    }
+    names = ("task", "training tasks", "judged", "weak", "strong")
+    assert cells(task_types(rows, {"find": 120, "boil": 14})) == [
+        dict(zip(names, ("find", "120", "1", "100.0", "–"), strict=True)),
+        dict(zip(names, ("boil", "14", "1", "25.0", "75.0"), strict=True)),
+        dict(zip(names, ("wire", "0", "0", "–", "100.0"), strict=True)),
     ]
