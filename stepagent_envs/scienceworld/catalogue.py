@@ -93,10 +93,10 @@ def _eto_dev(each: int = 10) -> tuple[tuple[str, int], ...]:
     A first one of each task comes first, then a second one of each, so that any beginning is spread over the tasks.
     """
     taken = {pair for split in _ETO_SPLITS for pair in pairs(split)}
-    found = []
+    left = [pair for split in ("dev", "train") for pair in pairs(f"official_{split}") if pair not in taken]
+    found: list[tuple[int, tuple[str, int]]] = []
     for name in eto_limits():
-        left = [pair for split in ("dev", "train") for pair in pairs(f"official_{split}") if pair not in taken]
-        found.extend(list(enumerate(pair for pair in left if pair[0] == name))[:each])
+        found += enumerate([pair for pair in left if pair[0] == name][:each])
     return tuple(pair for _, pair in sorted(found))
 
 
