@@ -88,12 +88,14 @@ def official_split() -> dict[tuple[str, int], str]:
 
 
 def _eto_dev(each: int = 10) -> tuple[tuple[str, int], ...]:
-    """Up to `each` variations of each of ETO's tasks that its lists leave; of official_dev where it has enough.
+    """Up to `each` variations of each of ETO's tasks that its lists leave and a shipped path solves; of official_dev
+    where it has enough.
 
     A first one of each task comes first, then a second one of each, so that any beginning is spread over the tasks.
     """
     taken = {pair for split in _ETO_SPLITS for pair in pairs(split)}
-    left = [pair for split in ("dev", "train") for pair in pairs(f"official_{split}") if pair not in taken]
+    free = {pair for pair, path in gold_paths().items() if path.completed} - taken
+    left = [pair for split in ("dev", "train") for pair in pairs(f"official_{split}") if pair in free]
     found: list[tuple[int, tuple[str, int]]] = []
     for name in eto_limits():
         found += enumerate([pair for pair in left if pair[0] == name][:each])

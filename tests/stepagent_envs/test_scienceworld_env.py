@@ -246,6 +246,7 @@ def test_what_is_tuned_on_for_etos_lists_is_in_none_of_them(env: ScienceWorldEnv
     tasks = env.tasks("eto_dev")
     for split in ("eto_train", "eto_seen", "eto_unseen", "official_test"):
         assert not set(tasks.ids) & set(env.tasks(split).ids)
+    assert tasks.hash[:12] == "be94c7b7e0df", "frozen as our other splits are"
     types = [task.type for task in tasks[:15]]
     assert len(set(types)) == 15 and {task.type for task in env.tasks("eto_unseen")} >= set(types), "a spread beginning"
 
