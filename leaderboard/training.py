@@ -10,7 +10,7 @@ import json
 import multiprocessing
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -123,7 +123,7 @@ def train_all(jobs: Sequence[TrainJob], say: Say, processes: int | None = None) 
                 for job in [job for job in waiting if job.init not in pending][: places - len(running)]:
                     waiting.remove(job)
                     ours, theirs = context.Pipe(duplex=False)
-                    process = context.Process(target=_work, args=(theirs, job), daemon=True)
+                    process = context.Process(target=_work, args=(theirs, job, dict(os.environ)), daemon=True)
                     process.start()
                     theirs.close()
                     running[ours] = (job, process, bars.add_task(job.label, total=None, text="", visible=False))
@@ -170,8 +170,13 @@ def _hear(pipe: Connection, job: TrainJob, bars: Progress, bar: TaskID, say: Say
     return True
 
 
-def _work(pipe: Connection, job: TrainJob) -> None:
-    """One training in a process of its own. When the owner is gone, the next report fails and ends it."""
+def _work(pipe: Connection, job: TrainJob, environ: Mapping[str, str]) -> None:
+    """One training in a process of its own. When the owner is gone, the next report fails and ends it.
+
+    `environ` is the owner's: a fork has that of when the forking process began.
+    """
+    os.environ.clear()
+    os.environ.update(environ)
     try:
         train(job, pipe.send, lambda *message: pipe.send(message))
     except BrokenPipeError:
