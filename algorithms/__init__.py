@@ -15,6 +15,7 @@ from stepagent_envs.errors import TaskError, did_you_mean
 __all__ = ["ALGORITHMS", "algorithm_class", "load_class", "load_policy"]
 
 ALGORITHMS: dict[str, str] = {
+    "dagger": "baselines.dagger:DAgger",
     "eto": "baselines.eto:ETO",
     "gigpo": "baselines.gigpo:GiGPO",
     "grpo": "baselines.grpo:GRPO",

@@ -71,7 +71,7 @@ def _rft(label: str, **changes: Any) -> Variant:
 
 
 OWN_STATES = {"inspection": "on_policy", "takeover": 2}
-_STARTING = ("eto", "rft", "ppo", "grpo", "gigpo", "stepagent-implicit", "stepagent-inverse")
+_STARTING = ("eto", "rft", "dagger", "ppo", "grpo", "gigpo", "stepagent-implicit", "stepagent-inverse")
 STUDIES: dict[str, tuple[Variant, ...]] = {
     "rates": tuple(
         Variant(f"lr × {factor:g}", name, lr_factor=factor) for name in _STARTING for factor in (0.3, 1.0, 3.0)

@@ -88,6 +88,7 @@ _MAIN = (
 )
 _OTHERS = (
     Learner("rft", "rft"),
+    Learner("dagger", "dagger"),
     Learner("ppo", "ppo"),
     Learner("grpo", "grpo"),
     Learner("gigpo", "gigpo"),

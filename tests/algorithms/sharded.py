@@ -25,6 +25,7 @@ from algorithms.sharding import is_sharded, whole
 from algorithms.stepagent.implicit import StepAgentImplicit, StepAgentImplicitConfig
 from algorithms.stepagent.inverse import StepAgentInverse, StepAgentInverseConfig
 from algorithms.training import Trainer, TrainingConfig
+from baselines.dagger import DAgger, DAggerConfig
 from baselines.eto import ETO, ETOConfig
 from baselines.grpo import GRPO, GRPOConfig
 from baselines.ppo import PPO, PPOConfig
@@ -44,6 +45,7 @@ RUNS = {
     "implicit": StepAgentImplicit(StepAgentImplicitConfig(**ROUND, cycles=1, num_tasks=25)),
     "inverse": StepAgentInverse(StepAgentInverseConfig(**ROUND, cycles=2, num_tasks=25)),
     "eto": ETO(ETOConfig(**FEW, num_tasks=25)),
+    "dagger": DAgger(DAggerConfig(**{**ROUND, "batch_tokens": 256}, cycles=2, num_tasks=12, epochs=1)),
     "rft": RFT(RFTConfig(**{**FEW, "iterations": 2}, num_tasks=12, epochs=1)),
     "grpo": GRPO(GRPOConfig(**{**FEW, "batch_tokens": 128}, num_tasks=7, group_size=3, minibatches=2)),
     "ppo": PPO(PPOConfig(**{**FEW, "batch_tokens": 128}, num_tasks=21, value_warmup=0)),

@@ -30,7 +30,7 @@ def test_gradients_are_averaged_by_weight(two):
     ]
 
 
-@pytest.mark.parametrize("name", ["sft", "stepagent-implicit", "stepagent-inverse", "grpo"])
+@pytest.mark.parametrize("name", ["sft", "stepagent-implicit", "stepagent-inverse", "dagger", "grpo"])
 def test_two_processes_end_with_the_same_weights_and_learn(name, two):
     (first, second), folder = two
     assert first[name]["weights"] == second[name]["weights"]

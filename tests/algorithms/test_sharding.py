@@ -15,7 +15,7 @@ from algorithms.lm_policy import LMPolicy
 
 HERE = Path(__file__).parent
 TOY = "toy_world:StepAgent-Toy-v0"
-NAMES = ["sft", "muon", "lora", "checkpointing", "implicit", "inverse", "eto", "rft", "grpo", "ppo"]
+NAMES = ["sft", "muon", "lora", "checkpointing", "implicit", "inverse", "eto", "rft", "dagger", "grpo", "ppo"]
 UNEVEN = ("eto", "grpo", "ppo")  # their processes have unlike numbers of losses in an update
 WHOLE = ("value", "critic")  # small networks beside the model
 

@@ -18,6 +18,7 @@ from algorithms.lm_policy import LMPolicy
 from algorithms.processes import Processes, joined, leave
 from algorithms.stepagent.implicit import StepAgentImplicit, StepAgentImplicitConfig
 from algorithms.stepagent.inverse import StepAgentInverse, StepAgentInverseConfig
+from baselines.dagger import DAgger, DAggerConfig
 from baselines.grpo import GRPO, GRPOConfig
 from baselines.sft import SFT, SFTConfig
 
@@ -27,6 +28,7 @@ RUNS = {
     "sft": SFT(SFTConfig(**{**SMALL, "eval_every": 3}, model="nano", max_steps=60, epochs=50, log_every=20, lr=4e-3)),
     "stepagent-implicit": StepAgentImplicit(StepAgentImplicitConfig(**SMALL, cycles=2, num_tasks=25)),
     "stepagent-inverse": StepAgentInverse(StepAgentInverseConfig(**SMALL, cycles=1, num_tasks=25)),
+    "dagger": DAgger(DAggerConfig(**SMALL, cycles=2, num_tasks=25)),
     "grpo": GRPO(GRPOConfig(**SMALL, iterations=1, num_tasks=5, group_size=3, minibatches=2)),
 }
 

@@ -34,6 +34,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "grpo": {"iterations": 12, "lr": 6e-4},
     "gigpo": {"iterations": 12, "lr": 6e-4},
     "eto": {"lr": 6e-4},
+    "dagger": {"lr": 6e-4},
     "stepagent-implicit": {"lr": 6e-4},
     "stepagent-inverse": {},
 }
