@@ -34,7 +34,7 @@ __all__ = ["FIGURES", "RESULTS", "TRAININGS", "fill", "forget", "read_records"]
 RESULTS = Path(__file__).resolve().parent / "results"
 """One folder for each benchmark, in it one for each row, and `trainings.jsonl`."""
 TRAININGS, TRIALS = "trainings.jsonl", "trials.jsonl"
-AGAINST = ("eto", "ppo", "rft", "sft")
+AGAINST = ("eto", "dagger", "ppo", "rft", "sft")
 """Rows that the StepAgent rows are tested against."""
 _BLOCK = re.compile(r"(<!-- (?P<call>(?!end)[^>]+?) -->\n)(?P<body>.*?)(<!-- end -->)", re.DOTALL)
 
@@ -159,7 +159,7 @@ def time(results: Path, benchmark: str, world: str) -> str:
 
 
 def tests(results: Path, benchmark: str, world: str) -> str:
-    """Each StepAgent row against ETO, PPO, RFT and SFT on the same tasks; Holm's correction over this table.
+    """Each StepAgent row against those of `AGAINST` on the same tasks; Holm's correction over this table.
 
     The p-value is about these checkpoints on other tasks, the interval about other trainings too (seeds and tasks are
     both drawn anew); a verdict needs both.

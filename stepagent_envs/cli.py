@@ -233,6 +233,7 @@ def _traces_build(
     data: str = "builtin",
     expert: str | None = None,
     limit: int | None = None,
+    max_steps: int | None = None,
     min_steps: int = 0,
     admissible: bool = False,
     keep_failures: bool = False,
@@ -246,11 +247,12 @@ def _traces_build(
         data: `builtin`, `official` or a path.
         expert: which expert (default: the world's first).
         limit: only the first so many tasks.
+        max_steps: the step limit, by which some experts pace themselves (default: the world's).
         min_steps: keep only episodes of at least so many steps, which are rare and what an imitator learns last.
         admissible: note the admissible actions of each step too.
         keep_failures: keep the episodes that the expert did not solve.
     """
-    env = make(world, split=split, data=data, admissible=admissible)
+    env = make(world, split=split, data=data, admissible=admissible, max_steps=max_steps)
     tasks: TaskSet = env.tasks(split)[: limit if limit is not None else None]
     failures = 0
 
