@@ -113,6 +113,11 @@ STUDIES: dict[str, tuple[Variant, ...]] = {
         for pairs in (4, 1)
         for lr in (2e-4, 6e-4)
     ),
+    "dagger": tuple(
+        Variant(f"{label}, lr {lr:.0e}", "dagger", {"takeover": takeover, "lr": lr})
+        for label, takeover in (("takeover 2", 2), ("no takeover", None))
+        for lr in (9e-5, 3e-4, 9e-4)
+    ),
     "imitation": (
         *(Variant(f"goes on, lr {lr:.0e}", "sft", {"lr": lr}) for lr in (3e-4, 1e-3, 3e-3)),
         *(_rft(f"its iterations go on, lr {lr:.0e}", start="current", lr=lr) for lr in (9e-5, 3e-4, 9e-4)),
