@@ -81,7 +81,7 @@ def _learners(env_id: str, size: int, **common: Any) -> dict[tuple[str, str], Al
             iterations=2, num_tasks=2 * size, epochs=2, batch_pairs=1, lr=2e-4, beta=0.3, nll_weight=1.0, **common
         ),
         # All states so far are gone through again in each cycle, so cycles are many and small.
-        "dagger": DAggerConfig(cycles=8, num_tasks=size, epochs=1, lr=3e-4, takeover=2, **common),
+        "dagger": DAggerConfig(cycles=8, num_tasks=size, epochs=1, lr=9e-5, takeover=2, **common),
         "ppo": PPOConfig(iterations=4, num_tasks=3 * size, value_warmup=1, lr=1e-4, **common),
         "grpo": GRPOConfig(iterations=4, num_tasks=size, group_size=4, lr=3e-4, **common),
         "gigpo": GiGPOConfig(iterations=4, num_tasks=size, group_size=4, lr=1e-4, **common),

@@ -168,7 +168,9 @@ def rename(trace: Trace, names: dict[str, str]) -> Trace:
     return trace.model_copy(update=update)
 
 
-def rebalance(traces: Iterable[Trace], per_type: int, share: float = 0.5, seed: int = 0) -> list[Trace]:
+def rebalance(
+    traces: Iterable[Trace], per_type: int, share: float = 0.5, moments: int = 0, seed: int = 0
+) -> list[Trace]:
     """As many traces of each type of task, part of them with other names.
 
     Args:
@@ -176,37 +178,56 @@ def rebalance(traces: Iterable[Trace], per_type: int, share: float = 0.5, seed: 
         per_type: how many of each type to make; what there is less of is repeated.
         share: how many of a type's traces are renamed, where it has names to change; for those that are there less
             often than `(1 - share) * per_type`, what is left over is renamed as well.
+        moments: how many single steps to make besides, as traces of their own: a goal, what is seen, and an action that
+            says a name of the goal's. What is to be copied is near in them.
         seed: of the draws.
 
     Returns:
-        The traces, type by type.
+        The traces, type by type, then the moments.
     """
     known = list(traces)
     names, rng = Names(known), random.Random(seed)
     kinds: dict[str, list[Trace]] = defaultdict(list)
     for trace in known:
         kinds[trace.task_type].append(trace)
+    named = {kind: found for kind, own in kinds.items() if (found := [trace for trace in own if names.of(trace)])}
     made = []
     for kind in sorted(kinds):
         own = kinds[kind]
-        named = [trace for trace in own if names.of(trace)]
-        kept = _draw(own, min(len(own), round((1 - share) * per_type)) if named else per_type, rng)
+        kept = _draw(own, min(len(own), round((1 - share) * per_type)) if kind in named else per_type, rng)
         made += kept
-        for trace in _draw(named, per_type - len(kept), rng):
-            found = names.of(trace)
-            text = "\n".join([trace.goal, *trace.actions, *trace.observations]).lower()
-            change = [*found, *(item for item in names.others(trace) if rng.random() < 0.3)]
-            mapping: dict[str, str] = {}
-            for name in change:
-                mapping[name] = names.draw(rng, "\n".join([text, *mapping.values()]))
-            made.append(rename(trace, mapping))
+        made += [_renamed(trace, names, rng) for trace in _draw(named.get(kind, []), per_type - len(kept), rng)]
+    said = {kind: [moment for trace in found for moment in _moments(trace, names)] for kind, found in named.items()}
+    said = {kind: found for kind, found in said.items() if found}
+    for _ in range(moments if said else 0):
+        made.append(_renamed(rng.choice(said[rng.choice(sorted(said))]), names, rng))
     return made
+
+
+def _moments(trace: Trace, names: Names) -> Iterator[Trace]:
+    """Yield the steps of a trace whose action says a name of its goal, each as a trace of its own."""
+    own = [name for name in names.of(trace) if re.search(_whole(name), trace.goal, re.IGNORECASE)]
+    for step in trace.steps:
+        if any(re.search(_whole(name), step.action, re.IGNORECASE) for name in own):
+            yield trace.model_copy(update={"steps": [step], "final_observation": ""})
+
+
+def _renamed(trace: Trace, names: Names, rng: random.Random) -> Trace:
+    """A trace with drawn names for all that can have any, and for half of what lies about.
+
+    Without the latter, the one odd name in sight would be the thing to take.
+    """
+    text = "\n".join([trace.goal, *trace.actions, *trace.observations]).lower()
+    mapping: dict[str, str] = {}
+    for name in [*names.of(trace), *(item for item in names.others(trace) if rng.random() < 0.5)]:
+        mapping[name] = names.draw(rng, "\n".join([text, *mapping.values()]))
+    return rename(trace, mapping)
 
 
 def _draw(traces: list[Trace], number: int, rng: random.Random) -> list[Trace]:
     """So many of some traces: all of them in a drawn order, again and again."""
     order: list[Trace] = []
-    while len(order) < number:
+    while traces and len(order) < number:
         order += rng.sample(traces, len(traces))
     return order[:number]
 
@@ -218,9 +239,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("out", type=Path, help="where the new ones go (.jsonl or .jsonl.xz)")
     parser.add_argument("--per-type", type=int, default=160, help="traces of each type of task")
     parser.add_argument("--share", type=float, default=0.5, help="of a type's traces that are renamed")
+    parser.add_argument("--moments", type=int, default=0, help="single steps besides, in which a name is copied")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
-    made = rebalance(read_traces(options.traces), options.per_type, options.share, options.seed)
+    made = rebalance(read_traces(options.traces), options.per_type, options.share, options.moments, options.seed)
     renamed = sum(trace.data_hash == RENAMED for trace in made)
     sys.stdout.write(f"{write_traces(options.out, made)} traces in {options.out}, {renamed} of them with other names\n")
     return 0
