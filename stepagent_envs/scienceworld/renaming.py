@@ -123,27 +123,33 @@ class Names:
         text = "\n".join(trace.observations).lower()
         return [item for item in self.items if item in text and item not in acted and item not in _KEPT]
 
-    def draw(self, rng: random.Random, text: str) -> str:
-        """A name of one or two words that a text does not have.
+    def draw(self, rng: random.Random, taken: set[str]) -> str:
+        """A name of one or two words, none of them among those that are taken; these are added to them.
 
         Raises:
-            TraceError: it has all there are.
+            TraceError: all are taken.
         """
-        free = [word for word in self.words if not re.search(_whole(word), text)]
+        free = [word for word in self.words if word not in taken]
         if not free:
             raise TraceError("no word is left to make a name of: give more recorded traces")
-        return " ".join(rng.sample(free, min(len(free), rng.choice((1, 1, 2)))))
+        words = rng.sample(free, min(len(free), rng.choice((1, 1, 2))))
+        taken.update(words)
+        return " ".join(words)
 
 
 def _whole(name: str) -> str:
     return rf"(?<![\w-]){re.escape(name)}(?![\w-])"
 
 
+def _either(names: Iterable[str]) -> re.Pattern[str]:
+    """Matches any of some names as whole words; of nested ones the longest."""
+    ordered = sorted(names, key=lambda name: (-len(name), name))
+    return re.compile("|".join(_whole(name) for name in ordered), re.IGNORECASE)
+
+
 def rename(trace: Trace, names: dict[str, str]) -> Trace:
     """A copy of a trace with names replaced wherever they stand as whole words; of nested names the longest counts."""
-    either = re.compile(
-        "|".join(_whole(name) for name in sorted(names, key=lambda name: (-len(name), name))), re.IGNORECASE
-    )
+    either = _either(names)
 
     def new(text: str | None) -> str | None:
         return text and either.sub(lambda match: names[match[0].lower()], text)
@@ -196,32 +202,36 @@ def rebalance(
         own = kinds[kind]
         kept = _draw(own, min(len(own), round((1 - share) * per_type)) if kind in named else per_type, rng)
         made += kept
-        made += [_renamed(trace, names, rng) for trace in _draw(named.get(kind, []), per_type - len(kept), rng)]
+        made += [
+            _renamed(trace, names.of(trace), names, rng)
+            for trace in _draw(named.get(kind, []), per_type - len(kept), rng)
+        ]
     said = {kind: [moment for trace in found for moment in _moments(trace, names)] for kind, found in named.items()}
     said = {kind: found for kind, found in said.items() if found}
     for _ in range(moments if said else 0):
-        made.append(_renamed(rng.choice(said[rng.choice(sorted(said))]), names, rng))
+        made.append(_renamed(*rng.choice(said[rng.choice(sorted(said))]), names, rng))
     return made
 
 
-def _moments(trace: Trace, names: Names) -> Iterator[Trace]:
-    """Yield the steps of a trace whose action says a name of its goal, each as a trace of its own."""
-    own = [name for name in names.of(trace) if re.search(_whole(name), trace.goal, re.IGNORECASE)]
-    for step in trace.steps:
-        if any(re.search(_whole(name), step.action, re.IGNORECASE) for name in own):
-            yield trace.model_copy(update={"steps": [step], "final_observation": ""})
+def _moments(trace: Trace, names: Names) -> Iterator[tuple[Trace, list[str]]]:
+    """Yield the steps of a trace whose action says a name of its goal, each as a trace of its own, and the names."""
+    if own := names.of(trace):
+        any_name = _either(own)
+        told = {name.lower() for name in any_name.findall(trace.goal)}
+        for step in trace.steps:
+            if told & {name.lower() for name in any_name.findall(step.action)}:
+                yield trace.model_copy(update={"steps": [step], "final_observation": ""}), own
 
 
-def _renamed(trace: Trace, names: Names, rng: random.Random) -> Trace:
+def _renamed(trace: Trace, own: Sequence[str], names: Names, rng: random.Random) -> Trace:
     """A trace with drawn names for all that can have any, and for half of what lies about.
 
     Without the latter, the one odd name in sight would be the thing to take.
     """
     text = "\n".join([trace.goal, *trace.actions, *trace.observations]).lower()
-    mapping: dict[str, str] = {}
-    for name in [*names.of(trace), *(item for item in names.others(trace) if rng.random() < 0.5)]:
-        mapping[name] = names.draw(rng, "\n".join([text, *mapping.values()]))
-    return rename(trace, mapping)
+    taken = set(re.findall(r"[\w-]+", text))
+    others = [item for item in names.others(trace) if rng.random() < 0.5]
+    return rename(trace, {name: names.draw(rng, taken) for name in dict.fromkeys([*own, *others])})
 
 
 def _draw(traces: list[Trace], number: int, rng: random.Random) -> list[Trace]:

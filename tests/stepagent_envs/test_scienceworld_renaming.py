@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -125,11 +126,24 @@ def test_a_name_is_replaced_wherever_it_stands_and_nowhere_else() -> None:
 
 
 def test_a_drawn_name_is_new_to_the_trace(names: Names) -> None:
-    rng, text = random.Random(0), " ".join(names.words[:-2])
-    drawn = {word for _ in range(50) for word in names.draw(rng, text).split()}
-    assert drawn == set(names.words[-2:])
+    rng, taken = random.Random(0), set(names.words[:-2])
+    drawn = names.draw(rng, taken).split()
+    while set(names.words) - taken:
+        drawn += names.draw(rng, taken).split()
+    assert sorted(drawn) == names.words[-2:]
     with pytest.raises(TraceError, match="more recorded traces"):
-        names.draw(rng, " ".join(names.words))
+        names.draw(rng, taken)
+
+
+def test_moments_are_single_steps_that_say_a_name_of_the_goal() -> None:
+    made = rebalance(TRACES, per_type=4, moments=40)
+    assert made[:16] == rebalance(TRACES, per_type=4)
+    moments = made[16:]
+    assert len(moments) == 40 and {trace.task_type for trace in moments} == {"boil", "power-component", "chemistry-mix"}
+    for one in moments:
+        assert one.data_hash == RENAMED and len(one.steps) == 1
+        goal, action = re.findall(r"[\w-]+", one.goal), re.findall(r"[\w-]+", one.actions[0])
+        assert set(goal) & set(action) & set(Names(TRACES).words), (one.goal, one.actions)
 
 
 def test_every_type_gets_as_many_traces_and_what_is_renamed_says_so() -> None:
