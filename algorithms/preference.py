@@ -67,7 +67,7 @@ def prefer(
     with torch.no_grad():
         known = [logprobs(reference, batch) for batch in batches]
     sizes = [len(at.better) for at in known]
-    total, done = epochs * len(batches), 0
+    seen_batches = 0
     names = ("loss", "preference", "nll", "margin", "accuracy")
     sums = dict.fromkeys((*names, "chosen_gain"), 0.0)
 
@@ -84,18 +84,16 @@ def prefer(
             sums["chosen_gain"] += float((seen.better - ref.better).detach().mean())
             yield result.loss * (sizes[i] / pairs)
 
+    def groups() -> Iterator[list[int]]:
+        return _groups([int(i) for i in trainer.rng.permutation(len(batches))], sizes, batch_pairs)
+
     model.train()
-    for _ in range(epochs):
-        order = [int(i) for i in trainer.rng.permutation(len(batches))]
-        for group in trainer.share(_groups(order, sizes, batch_pairs)):
-            if trainer.exhausted:
-                break
-            scale = 1 - 0.9 * min(1.0, done / total)
-            tokens, pairs = sum(batches[i].tokens for i in group), sum(sizes[i] for i in group)
-            trainer.update(losses(group), tokens=tokens, lr_scale=scale, weight=pairs, parts=len(group))
-            done += int(trainer.processes.total([len(group)])[0])  # everywhere the same, as the learning rate must be
+    for group, scale in trainer.passes(epochs, groups, epochs * len(batches), len):
+        tokens, pairs = sum(batches[i].tokens for i in group), sum(sizes[i] for i in group)
+        trainer.update(losses(group), tokens=tokens, lr_scale=scale, weight=pairs, parts=len(group))
+        seen_batches += len(group)
     model.eval()
-    found = trainer.processes.total(list(sums.values()))
+    *found, done = trainer.processes.total([*sums.values(), seen_batches])
     return {name: value / max(1, done) for name, value in zip(sums, found, strict=True)}
 
 

@@ -376,6 +376,28 @@ class Trainer:
         finally:
             self._counts_here = True
 
+    def passes(
+        self, epochs: int, batches: Callable[[], Iterable[T]], total: int, size: Callable[[T], int] = lambda batch: 1
+    ) -> Iterator[tuple[T, float]]:
+        """Go through batches several times while the learning rate falls linearly to a tenth.
+
+        Args:
+            epochs: how many times, while the budget lasts.
+            batches: those of a pass, in the order drawn for it. Each must make an update.
+            total: size of all passes together.
+            size: of a batch, by which the learning rate falls.
+
+        Yields:
+            This process's share of the batches, each with the factor on the learning rate.
+        """
+        done = 0
+        for _ in range(epochs):
+            for batch in self.share(batches()):
+                if self.exhausted:
+                    break
+                yield batch, 1 - 0.9 * min(1.0, done / total)
+                done += int(self.processes.total([size(batch)])[0])  # everywhere the same, as the learning rate must be
+
     def update(
         self,
         loss: torch.Tensor | Iterable[torch.Tensor],

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import numpy as np
+
 from algorithms.algorithm import Algorithm, EnvSpec, RunLog
 from algorithms.branches import Branched, branch_batches, branched_logprobs
 from algorithms.lm_policy import LMPolicy
@@ -52,20 +54,18 @@ class DAgger(Algorithm):
         """One cycle's updates; returns the mean over them of the loss, in nats a token."""
         config = self.config
         batches = branch_batches(items, config.batch_tokens)
-        total, done, loss_sum = config.epochs * len(batches), 0, 0.0
+        sums = np.zeros(2)
         trainer.policy.model.train()
-        for _ in range(config.epochs):
-            for i in trainer.share([int(i) for i in trainer.rng.permutation(len(batches))]):
-                if trainer.exhausted:
-                    break
-                batch, tokens = batches[i], int(batches[i].expert_tokens.sum())
-                loss = -branched_logprobs(trainer.policy.model, batch)[0].sum() / tokens
-                scale = 1 - 0.9 * min(1.0, done / total)
-                trainer.update(loss, tokens=batch.tokens, lr_scale=scale, weight=tokens)
-                loss_sum += float(loss.detach())
-                done += int(trainer.processes.total([1])[0])  # everywhere the same, as the learning rate must be
+        for i, scale in trainer.passes(
+            config.epochs, lambda: trainer.rng.permutation(len(batches)), config.epochs * len(batches)
+        ):
+            batch, tokens = batches[i], int(batches[i].expert_tokens.sum())
+            loss = -branched_logprobs(trainer.policy.model, batch)[0].sum() / tokens
+            trainer.update(loss, tokens=batch.tokens, lr_scale=scale, weight=tokens)
+            sums += float(loss.detach()), 1
         trainer.policy.model.eval()
-        return {"loss": trainer.processes.total([loss_sum])[0] / max(1, done)}
+        loss_sum, updates = trainer.processes.total(sums.tolist())
+        return {"loss": loss_sum / max(1, updates)}
 
 
 def to_imitate(item: Branched) -> Branched:

@@ -73,16 +73,15 @@ class RFT(Algorithm):
     def _fit(self, trainer: Trainer, segments: Sequence[Segment]) -> dict[str, float]:
         """Fine-tune on sequences; returns the means of loss and token accuracy."""
         config = self.config
-        total, done = config.epochs * len(segments), 0
         sums = np.zeros(3)
         trainer.policy.model.train()
-        for _ in range(config.epochs):
-            for batch in trainer.share(batches(segments, config.batch_tokens, trainer.rng)):
-                if trainer.exhausted:
-                    break
-                scale = 1 - 0.9 * min(1.0, done / total)
-                sums += imitate(trainer, batch, sum(len(segments[i].ids) for i in batch.segments), scale)
-                done += int(trainer.processes.total([len(batch.segments)])[0])  # everywhere the same, as the lr must be
+        for batch, scale in trainer.passes(
+            config.epochs,
+            lambda: batches(segments, config.batch_tokens, trainer.rng),
+            config.epochs * len(segments),
+            lambda batch: len(batch.segments),
+        ):
+            sums += imitate(trainer, batch, sum(len(segments[i].ids) for i in batch.segments), scale)
         trainer.policy.model.eval()
         loss, predicted, right = trainer.processes.total(sums.tolist())
         return {"loss": loss / max(1, predicted), "accuracy": right / max(1, predicted)}

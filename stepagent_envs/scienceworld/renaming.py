@@ -20,12 +20,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import TypeVar
 
 from stepagent_envs.errors import TraceError
 from stepagent_envs.traces import Trace, read_traces, write_traces
 
 __all__ = ["RENAMED", "Names", "main", "rebalance", "rename"]
 
+T = TypeVar("T")
 RENAMED = "renamed"
 """The data hash of a trace whose names are not its game's."""
 
@@ -194,33 +196,30 @@ def rebalance(
     known = list(traces)
     names, rng = Names(known), random.Random(seed)
     kinds: dict[str, list[Trace]] = defaultdict(list)
+    named: dict[str, list[tuple[Trace, list[str]]]] = defaultdict(list)
     for trace in known:
         kinds[trace.task_type].append(trace)
-    named = {kind: found for kind, own in kinds.items() if (found := [trace for trace in own if names.of(trace)])}
+        if own := names.of(trace):
+            named[trace.task_type].append((trace, own))
     made = []
-    for kind in sorted(kinds):
-        own = kinds[kind]
-        kept = _draw(own, min(len(own), round((1 - share) * per_type)) if kind in named else per_type, rng)
-        made += kept
-        made += [
-            _renamed(trace, names.of(trace), names, rng)
-            for trace in _draw(named.get(kind, []), per_type - len(kept), rng)
-        ]
-    said = {kind: [moment for trace in found for moment in _moments(trace, names)] for kind, found in named.items()}
-    said = {kind: found for kind, found in said.items() if found}
+    for kind, recorded in sorted(kinds.items()):
+        kept = min(len(recorded), round((1 - share) * per_type)) if kind in named else per_type
+        made += _draw(recorded, kept, rng)
+        made += [_renamed(*chosen, names, rng) for chosen in _draw(named[kind], per_type - kept, rng)]
+    said = [[moment for chosen in named[kind] for moment in _moments(*chosen)] for kind in sorted(named)]
+    said = [found for found in said if found]
     for _ in range(moments if said else 0):
-        made.append(_renamed(*rng.choice(said[rng.choice(sorted(said))]), names, rng))
+        made.append(_renamed(*rng.choice(rng.choice(said)), names, rng))
     return made
 
 
-def _moments(trace: Trace, names: Names) -> Iterator[tuple[Trace, list[str]]]:
+def _moments(trace: Trace, own: list[str]) -> Iterator[tuple[Trace, list[str]]]:
     """Yield the steps of a trace whose action says a name of its goal, each as a trace of its own, and the names."""
-    if own := names.of(trace):
-        any_name = _either(own)
-        told = {name.lower() for name in any_name.findall(trace.goal)}
-        for step in trace.steps:
-            if told & {name.lower() for name in any_name.findall(step.action)}:
-                yield trace.model_copy(update={"steps": [step], "final_observation": ""}), own
+    any_name = _either(own)
+    told = {name.lower() for name in any_name.findall(trace.goal)}
+    for step in trace.steps:
+        if told & {name.lower() for name in any_name.findall(step.action)}:
+            yield trace.model_copy(update={"steps": [step], "final_observation": ""}), own
 
 
 def _renamed(trace: Trace, own: Sequence[str], names: Names, rng: random.Random) -> Trace:
@@ -234,11 +233,11 @@ def _renamed(trace: Trace, own: Sequence[str], names: Names, rng: random.Random)
     return rename(trace, {name: names.draw(rng, taken) for name in dict.fromkeys([*own, *others])})
 
 
-def _draw(traces: list[Trace], number: int, rng: random.Random) -> list[Trace]:
-    """So many of some traces: all of them in a drawn order, again and again."""
-    order: list[Trace] = []
-    while traces and len(order) < number:
-        order += rng.sample(traces, len(traces))
+def _draw(items: list[T], number: int, rng: random.Random) -> list[T]:
+    """So many of some items: all of them in a drawn order, again and again."""
+    order: list[T] = []
+    while items and len(order) < number:
+        order += rng.sample(items, len(items))
     return order[:number]
 
 

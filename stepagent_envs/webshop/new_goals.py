@@ -114,18 +114,11 @@ def first_step(trace: Trace, goal: str) -> Trace:
         raise TraceError(f"{trace.task_id}: its first observation does not show its goal")
     action = f"search[{suggested_queries(goal)[0]}]"
     page = step.observation.replace(trace.goal, goal)
-    update = {
-        "observation": page,
-        "action": action,
-        "expert_action": action,
-        "reward": 0.0,
-        "score": 0.0,
-        "raw_score": 0.0,
-    }
+    searched = {"observation": page, "action": action, "expert_action": action, "admissible_actions": None}
     return trace.model_copy(
         update={
             "goal": goal,
-            "steps": [step.model_copy(update={**update, "admissible_actions": None})],
+            "steps": [step.model_copy(update=searched)],  # a search has no reward yet, in no game
             "final_observation": "",
             "data_hash": NEW_GOAL,
             "success": False,

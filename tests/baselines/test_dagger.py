@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from biased import copy_of, player, success
+from rl_toy import rounds
 from run_checks import assert_resumes
 
 from algorithms.algorithm import ConfigError, RunLog
@@ -18,10 +19,6 @@ from baselines import dagger, make_agent
 from baselines.dagger import DAgger, DAggerConfig, to_imitate
 
 CONFIG = DAggerConfig(lr=6e-4, num_tasks=60)
-
-
-def rounds(log: RunLog) -> list[dict]:
-    return [record for record in log.records if record["kind"] == "round"]
 
 
 @pytest.mark.parametrize("config", [CONFIG, replace(CONFIG, takeover=2), replace(CONFIG, inspection="on_policy")])
