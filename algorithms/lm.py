@@ -123,7 +123,8 @@ def new_model(preset: str, tokenizer: Any, window: int, seed: int, weights: str 
 def load_model(path: str | Path, config: ModelConfig | None = None) -> tuple[Any, Any]:
     """Load a causal language model and its tokenizer from a folder (or a hub id).
 
-    A folder that holds a LoRA adapter (`adapter_config.json`) gives its base model with the adapter on it.
+    A folder that holds a LoRA adapter (`adapter_config.json`) gives its base model with the adapter on it, and the base
+    model's tokenizer where it holds none of its own.
 
     Raises:
         ConfigError: there is no such model, its tokenizer is missing or does not fit, or no layer takes adapters.
@@ -132,9 +133,10 @@ def load_model(path: str | Path, config: ModelConfig | None = None) -> tuple[Any
     if not Path(path).is_dir() and str(path).count("/") != 1:
         raise ConfigError(f"cannot load a model from {str(path)!r}: no such folder, and no hub id ('owner/name')")
     base = adapter_base(path)
+    words = base if base is not None and not (Path(path) / "tokenizer_config.json").is_file() else str(path)
     try:
         with quiet():
-            tokenizer = AutoTokenizer.from_pretrained(str(path))
+            tokenizer = AutoTokenizer.from_pretrained(words)
             model = AutoModelForCausalLM.from_pretrained(str(base or path), dtype=getattr(torch, config.dtype))
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -72,6 +72,17 @@ def test_a_saved_adapter_comes_back_and_can_go_on_learning(base, tmp_path):
         with_lora(tmp_path / "adapter")
 
 
+def test_an_adapter_without_a_tokenizer_takes_its_bases(base, tmp_path):
+    policy = with_lora(base)
+    learn(policy.model)
+    policy.save(tmp_path / "adapter")
+    for file in (tmp_path / "adapter").glob("tokenizer*"):
+        file.unlink()
+    loaded = LMPolicy.load(tmp_path / "adapter")
+    assert loaded.describe() == policy.describe()
+    assert torch.allclose(logits(loaded.model), logits(policy.model), atol=1e-6)
+
+
 def test_adapters_of_a_bfloat16_model_learn_and_are_kept_in_float32(base, tmp_path):
     policy = LMPolicy.load(base, model=ModelConfig(dtype="bfloat16", lora=LoraConfig(r=4)))
     learn(policy.model)
