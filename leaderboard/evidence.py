@@ -31,10 +31,11 @@ from leaderboard.experiments import START, experiment
 from leaderboard.figures import RESULTS, TRAININGS, fill, forget, read_records
 from leaderboard.runner import RunOptions, run_benchmark
 from leaderboard.schema import EpisodeRecord
-from leaderboard.store import PACKED, episodes_path, pack, read_episodes, read_result
+from leaderboard.store import PACKED, episodes_path, pack, read_episodes, read_result, read_run_file
 from leaderboard.training import MADE
+from stepagent_envs.errors import StepAgentError, did_you_mean
 
-__all__ = ["main", "publish", "publish_studies", "rejudge", "training_record"]
+__all__ = ["Rejudged", "main", "publish", "publish_studies", "rejudge", "training_record"]
 
 PAGE = RESULTS.parent.parent / "docs" / "results.md"
 CHECKPOINTS = "checkpoints"
@@ -114,30 +115,53 @@ def publish_studies(path: Path, to: Path = RESULTS) -> list[Path]:
     return list(records)
 
 
-def rejudge(name: str, folder: Path, to: Path = RESULTS) -> Iterable[tuple[str, int, int]]:
-    """Judge the kept checkpoints again, on the episodes of their world and run seed.
+@dataclass(frozen=True)
+class Rejudged:
+    """What came of playing a kept checkpoint again."""
+
+    what: str
+    """Row, world and run seed."""
+    episodes: int = 0
+    """Played again."""
+    same: int = 0
+    """Those in which every action is the published one."""
+    problem: str | None = None
+    """Why it could not be played, for example because the base model of an adapter is not here."""
+
+
+def rejudge(name: str, folder: Path, to: Path = RESULTS, rows: Sequence[str] = ()) -> Iterable[Rejudged]:
+    """Judge the kept checkpoints again, on the episodes of their world and run seed and with the options of their row.
 
     Args:
         name: of the experiment.
         folder: for the new episodes.
         to: where the results are.
-
-    Yields:
-        Row, world and run seed, the number of episodes, and in how many of them every action is the published one.
+        rows: only these; none: all.
     """
     plan = experiment(name)
     target = to / plan.benchmark
-    for path in sorted((target / CHECKPOINTS).glob("*/*/*")):
+    paths = sorted((target / CHECKPOINTS).glob("*/*/*"))
+    kept = sorted({path.parts[-3] for path in paths})
+    for row in rows:
+        if row not in kept:
+            raise StoreError(f"{target}: no checkpoint of a row {row!r} is kept; {did_you_mean(row, kept)}")
+    for path in paths:
         row, seed, world = path.parts[-3:]
+        if rows and row not in rows:
+            continue
         whole = load_benchmark(plan.benchmark)
         sections = [section.world for section in whole.worlds if section.world.partition("-")[0] == world]
         benchmark = restrict(whole, sections).model_copy(update={"seeds": [int(seed)]})
-        out = folder / row / seed / world
-        run_benchmark(benchmark, AgentSpec(path.as_posix(), {"threads": 1}), out, RunOptions(name=row))
+        out, what = folder / row / seed / world, f"{row} {world}, seed {seed}"
+        options = read_run_file(target / row).agent.options
+        try:
+            run_benchmark(benchmark, AgentSpec(path.as_posix(), options), out, RunOptions(name=row))
+        except StepAgentError as error:
+            yield Rejudged(what, problem=str(error))
+            continue
         again = {record.key: record for record in read_episodes(episodes_path(out))}
         before = {record.key: record for record in read_episodes(episodes_path(target / row))}
-        same = sum(_same(record, before[key]) for key, record in again.items())
-        yield f"{row} {world}, seed {seed}", len(again), same
+        yield Rejudged(what, len(again), sum(_same(record, before[key]) for key, record in again.items()))
 
 
 def _same(a: EpisodeRecord, b: EpisodeRecord) -> bool:
@@ -206,6 +230,8 @@ class _Rejudge:
     """The experiment."""
     out: Path = Path("runs/rejudged")
     """Folder for the new episodes."""
+    rows: tuple[str, ...] = ()
+    """Only these rows."""
 
 
 @dataclass(frozen=True)
@@ -234,9 +260,10 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     if isinstance(arguments, _Rejudge):
         differ = 0
-        for what, episodes, same in rejudge(arguments.name, arguments.out):
-            console.print(f"{what}: {same} of {episodes} episodes are as published", highlight=False)
-            differ += episodes - same
+        for each in rejudge(arguments.name, arguments.out, rows=arguments.rows):
+            played = f"{each.same} of {each.episodes} episodes are as published"
+            console.print(f"{each.what}: {each.problem or played}", highlight=False)
+            differ += 1 if each.problem else each.episodes - each.same
         return 1 if differ else 0
     text = arguments.page.read_text(encoding="utf-8")
     made = fill(text)

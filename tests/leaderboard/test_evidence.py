@@ -114,8 +114,42 @@ def test_kept_checkpoints_are_played_again_each_on_its_own_seed(judge, tmp_path,
         evidence, "AgentSpec", lambda path, options: AgentSpec(f"toy_agents:{players[Path(path).parts[-3]]}")
     )
     changed, *kept = evidence.rejudge("toy", tmp_path / "again", tmp_path / "runs")
-    assert kept == [("random toy, seed 0", 5, 5), ("random toy, seed 1", 5, 5)]
-    assert changed[:2] == ("learner toy, seed 1", 5) and changed[2] < 5
+    assert kept == [evidence.Rejudged("random toy, seed 0", 5, 5), evidence.Rejudged("random toy, seed 1", 5, 5)]
+    assert (changed.what, changed.episodes, changed.problem) == ("learner toy, seed 1", 5, None) and changed.same < 5
+    assert list(evidence.rejudge("toy", tmp_path / "once more", tmp_path / "runs", ["random"])) == kept
+    with pytest.raises(StoreError, match="no checkpoint of a row 'learnt' is kept; did you mean 'learner'"):
+        list(evidence.rejudge("toy", tmp_path / "never", tmp_path / "runs", ["learnt"]))
+
+
+def test_a_checkpoint_is_played_with_its_rows_options_and_what_cannot_be_played_is_said(judge, tmp_path, monkeypatch):
+    """As an adapter whose base model is not here: the others are judged all the same, and the command fails."""
+    toy = make_benchmark(tmp_path / "one", count=3, seeds="[0]")
+    judge("Random", toy, out="toy-v1/random")
+    judge("Random", toy, out="toy-v1/adapter")
+    run = tmp_path / "runs" / "toy-v1" / "adapter" / "run.json"
+    content = json.loads(run.read_text())
+    content["agent"]["options"] = {"dtype": "bfloat16"}
+    run.write_text(json.dumps(content))
+    monkeypatch.setitem(experiments.EXPERIMENTS, "toy", Experiment("toy", "toy-v1", ()))
+    monkeypatch.setattr(evidence, "load_benchmark", lambda name: toy)
+    for row in ("random", "adapter"):
+        (tmp_path / "runs" / "toy-v1" / evidence.CHECKPOINTS / row / "0" / "toy").mkdir(parents=True)
+
+    def agent(path, options):
+        if options:
+            raise StepAgentError(f"no base model for {options}")
+        return AgentSpec("toy_agents:Random")
+
+    monkeypatch.setattr(evidence, "AgentSpec", agent)
+    said = list(evidence.rejudge("toy", tmp_path / "again", tmp_path / "runs"))
+    assert said == [
+        evidence.Rejudged("adapter toy, seed 0", problem="no base model for {'dtype': 'bfloat16'}"),
+        evidence.Rejudged("random toy, seed 0", 3, 3),
+    ]
+    monkeypatch.setattr(evidence, "rejudge", lambda *args, **settings: said)
+    assert evidence.main(["rejudge", "toy"]) == 1
+    monkeypatch.setattr(evidence, "rejudge", lambda *args, **settings: said[1:])
+    assert evidence.main(["rejudge", "toy"]) == 0
 
 
 def test_figures_are_those_of_the_results(results, monkeypatch):
