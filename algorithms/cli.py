@@ -19,7 +19,8 @@ from algorithms.algorithm import ConfigError, EnvSpec, RunLog, config_from_dict
 from algorithms.lm import ModelConfig
 from algorithms.processes import Processes, joined
 from algorithms.training import MAY_CHANGE, STATE_FILE, TrainingConfig
-from stepagent_envs.errors import StepAgentError, did_you_mean
+from stepagent_envs.errors import StepAgentError
+from stepagent_envs.settings import key_values
 
 __all__ = ["main"]
 
@@ -36,6 +37,8 @@ class _Run:
         init: policy to start from: a folder, or any causal language model of Hugging Face; without it, the algorithm
             starts as its config says.
         load: how that policy is loaded.
+        option: settings of its layout and of how it acts, as KEY=VALUE, for example style=chat mode=constrained (fields
+            of PromptConfig and Decoding).
         split: split to train on.
         env_args: further settings of the env, as KEY=VALUE, for example max_steps=30 data=official.
         recipe: settings known to work on this world within minutes on two cores; what is given besides wins.
@@ -48,6 +51,7 @@ class _Run:
     out: Path = Path("runs/train")
     init: str | None = None
     load: ModelConfig = field(default_factory=ModelConfig)
+    option: list[str] = field(default_factory=list)
     split: str = "train"
     env_args: list[str] = field(default_factory=list)
     recipe: bool = False
@@ -58,12 +62,26 @@ class _Run:
     @property
     def spec(self) -> EnvSpec:
         """What to train on."""
-        return EnvSpec(self.env, _env_args(self.env_args), self.split)
+        return EnvSpec(self.env, self.env_settings, self.split)
+
+    @property
+    def env_settings(self) -> dict[str, Any]:
+        """Settings of the env besides the split."""
+        return key_values(self.env_args, "--env-args")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Settings of the policy to start from."""
+        if self.option and self.init is None:
+            raise ConfigError("--option is about the policy to start from: give one with --init")
+        return key_values(self.option, "--option")
 
     @property
     def start(self) -> dict[str, Any] | None:
         """What config.json says of the policy training starts from."""
-        return None if self.init is None else {"init": self.init, "load": dataclasses.asdict(self.load)}
+        if self.init is None:
+            return None
+        return {"init": self.init, "load": dataclasses.asdict(self.load), "option": self.options}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -86,7 +104,8 @@ def _train(name: str, arguments: list[str], processes: Processes) -> int:
     algorithm = algorithm_class(name)
     run, config = _settings(name, algorithm, arguments)
     first = processes.rank == 0
-    policy = None if run.init is None else _load(run, processes)
+    options = run.options
+    policy = None if run.init is None else _load(run, options, processes)
     log = RunLog(
         run.out, progress=not run.quiet, resume=run.resume, sinks=run.log_to, start=run.start, writes=first
     )  # fmt: skip
@@ -118,7 +137,7 @@ def _settings(name: str, algorithm: Any, arguments: list[str]) -> tuple[_Run, An
         default = _recipe(name, _given(arguments, "--env"), default)
     parsed = _parse(name, algorithm, arguments, run, default)
     if "--resume" in arguments:
-        _compare(run, parsed.run, ("env", "split", "env_args", "init", "load"))
+        _compare(run, parsed.run, ("env", "split", "env_settings", "init", "load", "options"))
         _compare(default, parsed.config, [f.name for f in dataclasses.fields(default) if f.name not in MAY_CHANGE])
     return parsed.run, parsed.config
 
@@ -179,6 +198,7 @@ def _saved(name: str, algorithm: Any, out: Path) -> tuple[_Run, Any]:
         out,
         start.get("init"),
         config_from_dict(ModelConfig, start.get("load", {})),
+        [f"{key}={value}" for key, value in start.get("option", {}).items()],
         env["split"],
         [f"{key}={value}" for key, value in env["settings"].items()],
         resume=True,
@@ -196,12 +216,12 @@ def _compare(saved: Any, given: Any, names: Sequence[str]) -> None:
             )
 
 
-def _load(run: _Run, processes: Processes) -> Any:
+def _load(run: _Run, options: dict[str, Any], processes: Processes) -> Any:
     """The policy to start from; of several processes each takes a GPU of its own."""
     load = run.load
     if processes.number > 1 and load.resolved_device == "cuda":
         load = dataclasses.replace(load, device=f"cuda:{os.environ.get('LOCAL_RANK', processes.rank)}")
-    return load_policy(str(run.init), **({} if load == ModelConfig() else {"model": load}))
+    return load_policy(str(run.init), **({} if load == ModelConfig() else {"model": load}), **options)
 
 
 def _recipe(name: str, env_id: str | None, default: Any) -> Any:
@@ -216,18 +236,6 @@ def _given(arguments: list[str], option: str) -> str | None:
     """The value of an option, before the arguments are parsed."""
     pairs = itertools.pairwise([*arguments, ""])
     return next((a[len(option) + 1 :] or b for a, b in pairs if a == option or a.startswith(option + "=")), None)
-
-
-def _env_args(pairs: list[str]) -> dict[str, Any]:
-    """`["max_steps=30", "data=official"]` as keyword arguments; numbers and true/false/none become values."""
-    words: dict[str, Any] = {"true": True, "false": False, "none": None}
-    settings: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not (key and equals):
-            raise ConfigError(f"env setting {pair!r} is no KEY=VALUE; {did_you_mean(key, ['max_steps=30'])}")
-        settings[key] = words.get(value.lower(), int(value) if value.lstrip("-").isdigit() else value)
-    return settings
 
 
 def _summary(log: RunLog, out: Path) -> str:

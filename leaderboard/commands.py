@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -14,10 +13,11 @@ from rich.console import Console
 
 from leaderboard.agents import AgentSpec, default_name
 from leaderboard.benchmark import load_benchmark, restrict
-from leaderboard.errors import AgentError, StoreError
+from leaderboard.errors import StoreError
 from leaderboard.executors import make_executor
 from leaderboard.runner import Monitor, RunOptions, run_benchmark
 from leaderboard.schema import Benchmark, Result
+from stepagent_envs.settings import key_values
 
 if TYPE_CHECKING:
     from leaderboard.board import Board
@@ -26,7 +26,7 @@ __all__ = ["eval_main", "main"]
 
 _console = Console(soft_wrap=True)
 Folders = Annotated[tuple[Path, ...], tyro.conf.Positional]
-Repeated = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
+Pairs = Annotated[tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction]
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def run(
     out: Path | None = None,
     name: str | None = None,
     worlds: tuple[str, ...] = (),
-    option: Repeated = (),
+    option: Pairs = (),
     trained_on: str | None = None,
     note: str | None = None,
     training: str | None = None,
@@ -98,14 +98,14 @@ def run(
         out: folder of the run; by default runs/leaderboard/BENCHMARK/NAME.
         name: of the row; by default the agent's.
         worlds: only these worlds (such rows make a table of their own; BENCHMARK+WORLD names the same part).
-        option: KEY=VALUE for the agent's class or checkpoint (VALUE as JSON, or a plain word). May be repeated.
+        option: KEY=VALUE, one or several, for the agent's class or checkpoint (VALUE as JSON, or a plain word).
         trained_on: declare what the agent learned from.
         note: anything else a reader should know.
         training: folder whose metrics.jsonl holds the training's evaluations, for learning curves ({world} and {seed}
             are filled in); by default `training` in the agent's checkpoint, where there is one.
     """
     frozen = restrict(load_benchmark(benchmark), worlds)
-    spec = AgentSpec(agent, _options(option))
+    spec = AgentSpec(agent, key_values(sum(option, ()), "--option"))
     row = name or default_name(agent)
     folder = out or Path("runs") / "leaderboard" / frozen.id / row
     options = playing.options(name=row, trained_on=trained_on, note=note, training=training)
@@ -122,19 +122,6 @@ def _run(benchmark: Benchmark, agent: AgentSpec, out: Path, options: RunOptions,
 
     with Bars(options.name or agent.spec) if progress else nullcontext(Monitor()) as monitor:
         return run_benchmark(benchmark, agent, out, options, monitor)
-
-
-def _options(pairs: Sequence[str]) -> dict[str, Any]:
-    options = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key.isidentifier():
-            raise AgentError(f"--option takes KEY=VALUE, got {pair!r}")
-        try:
-            options[key] = json.loads(value)
-        except json.JSONDecodeError:
-            options[key] = value
-    return options
 
 
 def _show(results: Sequence[Result]) -> None:
@@ -338,8 +325,8 @@ class Eval:
     """builtin, official or a path."""
     max_steps: int | None = None
     """Step limit; by default the world's own."""
-    option: Repeated = ()
-    """KEY=VALUE for the agent's class or checkpoint (VALUE as JSON, or a plain word). May be repeated."""
+    option: Pairs = ()
+    """KEY=VALUE, one or several, for the agent's class or checkpoint (VALUE as JSON, or a plain word)."""
     out: Path | None = None
     """Keep the episodes in this folder (and resume there)."""
     playing: Playing = field(default_factory=Playing)
@@ -363,7 +350,11 @@ def evaluate(args: Eval) -> int:
     options = args.playing.options(name=default_name(args.agent))
     with nullcontext(str(args.out)) if args.out else tempfile.TemporaryDirectory() as folder:
         result = _run(
-            benchmark, AgentSpec(args.agent, _options(args.option)), Path(folder), options, args.playing.progress
+            benchmark,
+            AgentSpec(args.agent, key_values(sum(args.option, ()), "--option")),
+            Path(folder),
+            options,
+            args.playing.progress,
         )
     _show([result])
     return 0 if result.complete else 1

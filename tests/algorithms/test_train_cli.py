@@ -85,7 +85,8 @@ def test_training_from_the_command_line_leaves_a_policy_that_can_be_gone_on_with
         (["sft", *ENV, "--prompt.windo", "99"], "did you mean --prompt.window?"),
         (["sft", "--lr", "0.1"], "Missing from stepagent train sft: --env"),
         (["sft", *ENV, "--recipe"], "there is no recipe for sft on toy_world"),
-        (["sft", *ENV, "--env-args", "steps", "--quiet"], "no KEY=VALUE"),
+        (["sft", *ENV, "--env-args", "steps", "--quiet"], "--env-args takes KEY=VALUE, got 'steps'"),
+        (["sft", *ENV, "--option", "mode=free", "--quiet"], "give one with --init"),
         (["sft", *ENV, "--env-args", "stepz=3", "--quiet"], "unexpected keyword argument 'stepz'"),
         (["sft", "--env", "StepAgent-ALFWord-v0", "--quiet"], "doesn't exist"),
         (["sft", "--env", "nowhere:X-v0", "--quiet"], "No module named 'nowhere'"),
@@ -124,6 +125,25 @@ def test_a_run_is_resumed_with_the_settings_it_was_started_with(tmp_path, capsys
     assert "holds a run of baselines.sft:SFT" in capsys.readouterr().err
     assert main(["sft", *out, "--resume", "--quiet", "--max-steps", "5"]) == 0
     assert records(tmp_path / "run", "round")[-1]["step"] == 5
+
+
+def test_the_layout_of_a_policy_to_start_from_can_be_set(tmp_path, capsys):
+    first, second = tmp_path / "a", tmp_path / "b"
+    assert main(["sft", *ENV, "--out", str(first), *SMALL]) == 0
+    start = ["--init", str(first / "policy"), "--option", "window=700", "repeat_goal=False", "mode=free"]
+    assert main(["sft", *ENV, "--out", str(second), *SMALL, *start]) == 0
+    assert main(["sft", "--out", str(second), "--resume", "--quiet", "--max-steps", "5"]) == 0
+    saved = json.loads((second / "policy" / "policy.json").read_text())
+    prompt = saved["prompt"]
+    assert (prompt["window"], prompt["repeat_goal"], saved["decoding"]["mode"]) == (700, False, "free")
+    chosen = json.loads((second / "config.json").read_text())["start"]["option"]
+    assert chosen == {"window": 700, "repeat_goal": False, "mode": "free"}
+    assert main(["sft", "--out", str(second), "--resume", "--quiet", "--option", "window=200"]) == 2
+    assert "options was {'mode': 'free', " in capsys.readouterr().err
+    again = ["--option", "mode=free", "window=700", "repeat_goal=false"]  # the same in other words
+    assert main(["sft", "--out", str(second), "--resume", "--quiet", "--max-steps", "6", *again]) == 0
+    assert main(["sft", *ENV, "--out", str(tmp_path / "c"), *SMALL, *start[:2], "--option", "windw=700"]) == 2
+    assert "did you mean 'window'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["sft", "stepagent-implicit", "stepagent-inverse"])

@@ -64,6 +64,14 @@ def test_traces_are_built_of_the_episodes_that_were_asked_for(capsys, tmp_path):
     assert main(["traces", "check", str(long)]) == 0
 
 
+def test_options_reach_the_agent_one_or_several_at_a_time(capsys, toy_toml, tmp_path):
+    given = ["--option", "share=0.5", "mode=free", "--option", "width=3", "--out", str(tmp_path / "run")]
+    run = ["leaderboard", "run", "--benchmark", str(toy_toml), "--agent", "toy_agents:Tuned", "--no-progress"]
+    assert main([*run, *given]) == 0
+    described = read_result(tmp_path / "run").agent.description
+    assert [each["settings"] for each in described.values()] == [{"share": 0.5, "mode": "free", "width": 3}]
+
+
 def test_run_report_verify_compare(capsys, toy_toml, tmp_path):
     base = ["leaderboard", "run", "--benchmark", str(toy_toml), "--no-progress"]
     for name in ("Random", "Expert"):

@@ -34,6 +34,16 @@ class Expert(Policy):
         return {"class": "toy expert", "parameters": 7}
 
 
+class Tuned(Random):
+    name = "toy-tuned"
+
+    def __init__(self, share: float, mode: str, width: int) -> None:
+        self.settings = {"share": share, "mode": mode, "width": width}
+
+    def describe(self):
+        return {"settings": self.settings}
+
+
 class Crashes(Random):
     """Raises at the third step of tasks whose number ends in 7, after it has drawn for all of the batch."""
 
