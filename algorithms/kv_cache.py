@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from algorithms.algorithm import ConfigError
-from algorithms.lm import attention_masks
+from algorithms.lm import attention_masks, logits_at
 
 __all__ = ["RowCache", "check_cache", "forward_rows"]
 
@@ -148,17 +148,16 @@ def forward_rows(
     positions = torch.tensor(list(lengths)).unsqueeze(1) + torch.arange(most)
     ids, positions = ids.to(device), positions.to(device)
     cache.place(torch.tensor(list(rows), device=device), positions, list(rows) == list(range(cache.rows)))
-    last = torch.tensor(counts, device=device) - 1
-    keep, inverse = torch.unique(last, return_inverse=True)
-    logits = model(
-        input_ids=ids,
+    return logits_at(
+        model,
+        ids,
+        torch.arange(len(rows), device=device),
+        torch.tensor(counts, device=device) - 1,
         attention_mask=_mask(model, positions, cache._width),
         position_ids=positions,
         use_cache=True,
-        logits_to_keep=keep,
         **_given(model, cache),
-    ).logits
-    return logits[torch.arange(len(rows), device=device), inverse].float()
+    )
 
 
 def _given(model: Any, cache: RowCache) -> dict[str, RowCache]:

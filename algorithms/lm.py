@@ -203,7 +203,7 @@ def logits_at(
         Shape (N, V), float32.
     """
     with _head_reads(model, lambda hidden: hidden[rows, positions].unsqueeze(0)) as asked:
-        logits = model(input_ids=ids, use_cache=False, **inputs).logits
+        logits = model(input_ids=ids, **{"use_cache": False, **inputs}).logits
     return (logits[0] if asked else logits[rows, positions]).float()
 
 

@@ -336,6 +336,7 @@ class LMPolicy(Policy):
         device: str = "cpu",
         dtype: str = "float32",
         threads: int = 0,
+        merge: bool = False,
         **changes: Any,
     ) -> LMPolicy:
         """Load a saved policy, or any causal language model of Hugging Face (by default with the "plain" layout).
@@ -348,6 +349,8 @@ class LMPolicy(Policy):
             name: replaces the saved name.
             device, dtype: short for `model=ModelConfig(device=…, dtype=…)`.
             threads: threads of the tensor library (of the whole process); 0 leaves its choice.
+            merge: add LoRA adapters to the weights, in their number format: the policy acts faster, and would learn with
+                all its weights.
 
         Raises:
             ConfigError: no model there, one that cannot be used, or a policy of another layout or tokenizer than its
@@ -365,6 +368,8 @@ class LMPolicy(Policy):
         of_decoding = {key: value for key, value in changes.items() if key in known[Decoding]}
         saved = _read_policy_file(Path(folder))
         network, tokenizer = load_model(folder, model or ModelConfig(device=device, dtype=dtype))
+        if merge and has_adapter(network):
+            network = merged(network).eval()
         if saved is None:
             check_cache(network)
             layout = replace(prompt, **of_prompt) if prompt else _usual_prompt(network, of_prompt)

@@ -102,6 +102,9 @@ def test_merging_gives_an_ordinary_model_that_says_the_same(base, tmp_path):
     loaded = LMPolicy.load(tmp_path / "merged")
     assert torch.allclose(logits(loaded.model), logits(policy.model), atol=1e-5)
     assert "adapter_parameters" not in loaded.describe()
+    policy.save(tmp_path / "adapter")
+    at_once = LMPolicy.load(tmp_path / "adapter", merge=True)
+    assert torch.equal(logits(at_once.model), logits(loaded.model)) and at_once.describe() == loaded.describe()
     assert all(p.requires_grad for p in loaded.model.parameters())
 
 
