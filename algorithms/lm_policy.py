@@ -349,8 +349,8 @@ class LMPolicy(Policy):
             name: replaces the saved name.
             device, dtype: short for `model=ModelConfig(device=…, dtype=…)`.
             threads: threads of the tensor library (of the whole process); 0 leaves its choice.
-            merge: add LoRA adapters to the weights, in their number format: the policy acts faster, and would learn with
-                all its weights.
+            merge: add LoRA adapters to the weights, in the weights' number format: the policy acts faster, and would
+                learn with all of them.
 
         Raises:
             ConfigError: no model there, one that cannot be used, or a policy of another layout or tokenizer than its
