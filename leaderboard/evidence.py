@@ -140,7 +140,8 @@ def rejudge(name: str, folder: Path, to: Path = RESULTS, rows: Sequence[str] = (
     """
     plan = experiment(name)
     target = to / plan.benchmark
-    paths = sorted((target / CHECKPOINTS).glob("*/*/*"))
+    # Of a model that is not ours to pass on only the record of its training is kept.
+    paths = sorted(path for path in (target / CHECKPOINTS).glob("*/*/*") if _has_policy(path))
     kept = sorted({path.parts[-3] for path in paths})
     for row in rows:
         if row not in kept:
@@ -162,6 +163,10 @@ def rejudge(name: str, folder: Path, to: Path = RESULTS, rows: Sequence[str] = (
         again = {record.key: record for record in read_episodes(episodes_path(out))}
         before = {record.key: record for record in read_episodes(episodes_path(target / row))}
         yield Rejudged(what, len(again), sum(_same(record, before[key]) for key, record in again.items()))
+
+
+def _has_policy(path: Path) -> bool:
+    return any(each.name != "training" for each in path.iterdir())
 
 
 def _same(a: EpisodeRecord, b: EpisodeRecord) -> bool:

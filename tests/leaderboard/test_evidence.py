@@ -100,6 +100,12 @@ def test_a_row_that_is_not_complete_is_not_published(results, tmp_path, monkeypa
     assert (results / "toy-v1" / "random" / PACKED).is_file(), "what was published stays"
 
 
+def keep_checkpoint(runs, name):
+    folder = runs / "toy-v1" / evidence.CHECKPOINTS / name / "toy"
+    folder.mkdir(parents=True)
+    (folder / "policy.json").write_text("{}")
+
+
 def test_kept_checkpoints_are_played_again_each_on_its_own_seed(judge, tmp_path, monkeypatch):
     """What plays as it did is told from what does not, and one seed of a row is not played in another's folder."""
     toy = make_benchmark(tmp_path / "two", count=5, seeds="[0, 1]")
@@ -109,7 +115,8 @@ def test_kept_checkpoints_are_played_again_each_on_its_own_seed(judge, tmp_path,
     monkeypatch.setattr(evidence, "load_benchmark", lambda name: toy)
     players = {"random": "Random", "learner": "Expert"}
     for checkpoint in ("random/0", "random/1", "learner/1"):
-        (tmp_path / "runs" / "toy-v1" / evidence.CHECKPOINTS / checkpoint / "toy").mkdir(parents=True)
+        keep_checkpoint(tmp_path / "runs", checkpoint)
+    (tmp_path / "runs" / "toy-v1" / evidence.CHECKPOINTS / "foreign" / "0" / "toy" / "training").mkdir(parents=True)
     monkeypatch.setattr(
         evidence, "AgentSpec", lambda path, options: AgentSpec(f"toy_agents:{players[Path(path).parts[-3]]}")
     )
@@ -133,7 +140,7 @@ def test_a_checkpoint_is_played_with_its_rows_options_and_what_cannot_be_played_
     monkeypatch.setitem(experiments.EXPERIMENTS, "toy", Experiment("toy", "toy-v1", ()))
     monkeypatch.setattr(evidence, "load_benchmark", lambda name: toy)
     for row in ("random", "adapter"):
-        (tmp_path / "runs" / "toy-v1" / evidence.CHECKPOINTS / row / "0" / "toy").mkdir(parents=True)
+        keep_checkpoint(tmp_path / "runs", f"{row}/0")
 
     def agent(path, options):
         if options:
