@@ -24,7 +24,7 @@ from leaderboard.board import Entry, Table, build_board, find_results, read_entr
 from leaderboard.curves import METRICS, read_curve
 from leaderboard.errors import StoreError
 from leaderboard.store import episodes_path, read_episodes
-from leaderboard.tables import detail_cells, label, number
+from leaderboard.tables import detail_cells, estimate, label, number
 from stepagent_envs.errors import did_you_mean
 from stepagent_envs.intervals import score_interval
 from stepagent_envs.scienceworld import catalogue
@@ -34,6 +34,8 @@ __all__ = ["FIGURES", "RESULTS", "TRAININGS", "fill", "forget", "read_records"]
 RESULTS = Path(__file__).resolve().parent / "results"
 """One folder for each benchmark, in it one for each row, and `trainings.jsonl`."""
 TRAININGS, TRIALS = "trainings.jsonl", "trials.jsonl"
+LARGEST = 30_000_000
+"""Parameters of the largest model that the goals are for."""
 AGAINST = ("eto", "dagger", "ppo", "rft", "sft")
 """Rows that the StepAgent rows are tested against."""
 _BLOCK = re.compile(r"(<!-- (?P<call>(?!end)[^>]+?) -->\n)(?P<body>.*?)(<!-- end -->)", re.DOTALL)
@@ -111,6 +113,25 @@ def rows(results: Path, benchmark: str, world: str) -> str:
         cells.append([rank, label(row), success, by_seed, score, steps, *costs.get(name, [""] * 5)])
     costly = ["env steps", "asked", "tokens", "updates", "minutes"]
     return _grid(["rank", "row", "success", "by seed", "score", "steps", *costly], cells)
+
+
+def goals(results: Path, *wanted: str) -> str:
+    """How near the best row of at most `LARGEST` parameters comes to each goal, BENCHMARK/WORLD/MEASURE/PERCENT."""
+    cells = []
+    for goal in wanted:
+        benchmark, world, measure, percent = goal.split("/")
+        sized = [
+            (reached, int(parameters), row)
+            for row in _table(results, benchmark).rows
+            if isinstance(parameters := row.result.agent.description.get(world, {}).get("parameters"), int)
+            and parameters <= LARGEST
+            and (reached := getattr(row.cells[world], measure)) is not None
+        ]
+        if not sized:
+            raise StoreError(f"{benchmark}: no row of a model of at most {LARGEST:,} parameters on {world}")
+        best, parameters, row = max(sized, key=lambda each: each[0].value)
+        cells.append([world, measure, percent, estimate(best), label(row), f"{parameters / 1e6:.1f}"])
+    return _grid(["world", "measure", "goal", "best", "row", "parameters, M"], cells)
 
 
 def _mean(records: Iterable[dict[str, Any]], name: str) -> float | None:
@@ -377,6 +398,7 @@ def provenance(results: Path, benchmark: str) -> str:
 FIGURES: dict[str, Callable[..., str]] = {
     each.__name__: each
     for each in (
+        goals,
         rows,
         tests,
         agreement,

@@ -159,6 +159,16 @@ def test_a_checkpoint_is_played_with_its_rows_options_and_what_cannot_be_played_
     assert evidence.main(["rejudge", "toy"]) == 0
 
 
+def test_a_goal_is_held_against_the_best_row_of_a_small_model(results, monkeypatch):
+    """The toy expert says that it has seven parameters; who has none to speak of is no model."""
+    world = read_result(results / "toy-v1" / "expert").worlds[0]
+    page = "<!-- goals toy-v1/toy/success/98 -->\n<!-- end -->\n"
+    assert f"| toy | success | 98 | {estimate(world.success)} | expert † | 0.0 |" in figures.fill(page, results)
+    monkeypatch.setattr(figures, "LARGEST", 6)
+    with pytest.raises(StoreError, match="no row of a model of at most 6 parameters on toy"):
+        figures.fill(page, results)
+
+
 def test_figures_are_those_of_the_results(results, monkeypatch):
     page = "# Page\n\n<!-- rows toy-v1 toy -->\nold\n<!-- end -->\nprose 12\n<!-- agreement toy-v1 -->\n<!-- end -->\n"
     filled = figures.fill(page, results)
