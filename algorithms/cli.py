@@ -20,7 +20,7 @@ from algorithms.lm import ModelConfig
 from algorithms.processes import Processes, joined
 from algorithms.training import MAY_CHANGE, STATE_FILE, TrainingConfig
 from stepagent_envs.errors import StepAgentError
-from stepagent_envs.settings import key_values
+from stepagent_envs.settings import as_pairs, key_values
 
 __all__ = ["main"]
 
@@ -104,8 +104,7 @@ def _train(name: str, arguments: list[str], processes: Processes) -> int:
     algorithm = algorithm_class(name)
     run, config = _settings(name, algorithm, arguments)
     first = processes.rank == 0
-    options = run.options
-    policy = None if run.init is None else _load(run, options, processes)
+    policy = _load(run, processes)
     log = RunLog(
         run.out, progress=not run.quiet, resume=run.resume, sinks=run.log_to, start=run.start, writes=first
     )  # fmt: skip
@@ -198,9 +197,9 @@ def _saved(name: str, algorithm: Any, out: Path) -> tuple[_Run, Any]:
         out,
         start.get("init"),
         config_from_dict(ModelConfig, start.get("load", {})),
-        [f"{key}={value}" for key, value in start.get("option", {}).items()],
+        as_pairs(start.get("option", {})),
         env["split"],
-        [f"{key}={value}" for key, value in env["settings"].items()],
+        as_pairs(env["settings"]),
         resume=True,
     )
     return run, config_from_dict(algorithm.Config, values)
@@ -216,12 +215,14 @@ def _compare(saved: Any, given: Any, names: Sequence[str]) -> None:
             )
 
 
-def _load(run: _Run, options: dict[str, Any], processes: Processes) -> Any:
-    """The policy to start from; of several processes each takes a GPU of its own."""
-    load = run.load
+def _load(run: _Run, processes: Processes) -> Any:
+    """The policy to start from, if any; of several processes each takes a GPU of its own."""
+    load, options = run.load, run.options
+    if run.init is None:
+        return None
     if processes.number > 1 and load.resolved_device == "cuda":
         load = dataclasses.replace(load, device=f"cuda:{os.environ.get('LOCAL_RANK', processes.rank)}")
-    return load_policy(str(run.init), **({} if load == ModelConfig() else {"model": load}), **options)
+    return load_policy(run.init, **({} if load == ModelConfig() else {"model": load}), **options)
 
 
 def _recipe(name: str, env_id: str | None, default: Any) -> Any:

@@ -105,7 +105,7 @@ def run(
             are filled in); by default `training` in the agent's checkpoint, where there is one.
     """
     frozen = restrict(load_benchmark(benchmark), worlds)
-    spec = AgentSpec(agent, key_values(sum(option, ()), "--option"))
+    spec = _spec(agent, option)
     row = name or default_name(agent)
     folder = out or Path("runs") / "leaderboard" / frozen.id / row
     options = playing.options(name=row, trained_on=trained_on, note=note, training=training)
@@ -115,6 +115,10 @@ def run(
     if not result.complete:
         _console.print("some episodes have no verdict; the same command plays them again", highlight=False)
     return 0 if result.complete else 1
+
+
+def _spec(agent: str, option: tuple[tuple[str, ...], ...]) -> AgentSpec:
+    return AgentSpec(agent, key_values(sum(option, ()), "--option"))
 
 
 def _run(benchmark: Benchmark, agent: AgentSpec, out: Path, options: RunOptions, progress: bool) -> Result:
@@ -349,12 +353,6 @@ def evaluate(args: Eval) -> int:
     benchmark = split_benchmark(args.env, args.split, settings, args.episodes, args.seed)
     options = args.playing.options(name=default_name(args.agent))
     with nullcontext(str(args.out)) if args.out else tempfile.TemporaryDirectory() as folder:
-        result = _run(
-            benchmark,
-            AgentSpec(args.agent, key_values(sum(args.option, ()), "--option")),
-            Path(folder),
-            options,
-            args.playing.progress,
-        )
+        result = _run(benchmark, _spec(args.agent, args.option), Path(folder), options, args.playing.progress)
     _show([result])
     return 0 if result.complete else 1

@@ -139,7 +139,7 @@ def rejudge(name: str, folder: Path, to: Path = RESULTS, rows: Sequence[str] = (
         rows: only these; none: all.
     """
     plan = experiment(name)
-    target = to / plan.benchmark
+    target, whole = to / plan.benchmark, load_benchmark(plan.benchmark)
     # Of a model that is not ours to pass on only the record of its training is kept.
     paths = sorted(path for path in (target / CHECKPOINTS).glob("*/*/*") if _has_policy(path))
     kept = sorted({path.parts[-3] for path in paths})
@@ -150,7 +150,6 @@ def rejudge(name: str, folder: Path, to: Path = RESULTS, rows: Sequence[str] = (
         row, seed, world = path.parts[-3:]
         if rows and row not in rows:
             continue
-        whole = load_benchmark(plan.benchmark)
         sections = [section.world for section in whole.worlds if section.world.partition("-")[0] == world]
         benchmark = restrict(whole, sections).model_copy(update={"seeds": [int(seed)]})
         out, what = folder / row / seed / world, f"{row} {world}, seed {seed}"

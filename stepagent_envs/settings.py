@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stepagent_envs.errors import StepAgentError
 
-__all__ = ["key_values"]
+__all__ = ["as_pairs", "key_values"]
 
 _WORDS = {"true": True, "false": False, "none": None}
 
@@ -33,3 +33,8 @@ def key_values(pairs: Sequence[str], option: str) -> dict[str, Any]:
         except json.JSONDecodeError:
             settings[key] = value
     return settings
+
+
+def as_pairs(settings: Mapping[str, Any]) -> list[str]:
+    """Settings in the form that `key_values` reads: as JSON, so that the word "12" does not come back as a number."""
+    return [f"{key}={json.dumps(value)}" for key, value in settings.items()]
