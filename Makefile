@@ -22,7 +22,7 @@ setup: $(VENV)/.ready  ## make .venv with everything that tests and training nee
 leaderboard: setup  ## train and judge small agents on the three built-in worlds, print the table, write the page
 	$(BIN)/python -m leaderboard experiment quick
 
-results-quick: setup  ## compare all learners on the three built-in worlds, three seeds each (an hour on two cores)
+results-quick: setup  ## compare all learners on the three built-in worlds, three seeds each (50 minutes on two cores)
 	$(BIN)/python -m leaderboard experiment results-quick
 
 results: setup  ## the same on the published tasks (hours of CPU, or a GPU); stop it when you like, the same command goes on
