@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
-from typing import Literal
 
 from rich import box
 from rich.markup import escape
@@ -265,8 +264,11 @@ def rich_tables(board: Board) -> list[RichTable]:
             last = len(DETAILS) - 1
             shown = [i for i in range(len(DETAILS)) if i != REFUSED and (i < last or any(cells[i] for cells in rows))]
             for i in shown:
-                kind: Literal["ellipsis", "ignore"] = "ellipsis" if i == 1 else "ignore"
-                grid.add_column(SHORT[i], justify="left" if i in (1, last) else "right", no_wrap=True, overflow=kind)
+                text = i in (
+                    1,
+                    last,
+                )  # goes on in the next line where there is no room; a cut figure would be another one
+                grid.add_column(SHORT[i], justify="left" if text else "right", no_wrap=not text, overflow="fold")
             for cells in rows:
                 grid.add_row(*(escape(cells[i]) for i in shown))
             made.append(grid)

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import csv
 import html
+import io
 import json
 import re
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from toy_benchmark import make_benchmark
 from toy_env import HOSTILE
 
-from leaderboard.board import OVERALL, read_entry
+from leaderboard.board import OVERALL, Entry, build_board, read_entry
 from leaderboard.errors import StoreError
 from leaderboard.report import board_of, write_report
 from leaderboard.schema import Estimate
 from leaderboard.store import read_result
-from leaderboard.tables import CSV_COLUMNS, count, estimate, markdown
+from leaderboard.tables import CSV_COLUMNS, REFUSED, count, detail_cells, estimate, markdown, rich_tables
 
 CELL = re.compile(r"(-?[\d.]+) \[(-?[\d.]+), (-?[\d.]+)\]")
 
@@ -45,6 +47,21 @@ def test_markdown_says_what_result_json_says(report, tmp_path):
         for line in lines:
             cells = [cell.strip() for cell in line.strip("|").split("|")]
             assert expected(result)[0] in cells and expected(result)[1] in cells
+
+
+def test_a_narrow_terminal_cuts_no_figure_and_no_name(judge):
+    name = "an-agent-with-a-name-that-is-longer-than-its-column"
+    result = judge("Expert")
+    renamed = result.model_copy(update={"agent": result.agent.model_copy(update={"name": name})})
+    board = build_board([Entry(renamed), Entry(judge("Crashes"))])
+    console = Console(width=90, file=io.StringIO())
+    console.print(*rich_tables(board))
+    lines = console.file.getvalue().splitlines()
+    for row in board.tables[0].rows:
+        figures = detail_cells(row, result.worlds[0].world)[2:REFUSED]
+        assert any(all(figure in line for figure in figures) for line in lines), lines
+    start = next(line.index("agent") for line in lines if "agent" in line and "success" in line)
+    assert name in "".join(line[start:].split("  ")[0] for line in lines)
 
 
 def test_csv_holds_full_precision(report, tmp_path):
