@@ -264,10 +264,8 @@ def rich_tables(board: Board) -> list[RichTable]:
             last = len(DETAILS) - 1
             shown = [i for i in range(len(DETAILS)) if i != REFUSED and (i < last or any(cells[i] for cells in rows))]
             for i in shown:
-                text = i in (
-                    1,
-                    last,
-                )  # goes on in the next line where there is no room; a cut figure would be another one
+                # Where there is no room, text goes on in the next line: a figure that is cut would be another one.
+                text = i in (1, last)
                 grid.add_column(SHORT[i], justify="left" if text else "right", no_wrap=not text, overflow="fold")
             for cells in rows:
                 grid.add_row(*(escape(cells[i]) for i in shown))
